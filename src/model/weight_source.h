@@ -1,0 +1,73 @@
+// Where weights come from: a checkpoint directory or a bundle, seen the same way. Tensors arrive in
+// pieces of whole rows, so that loading and quantizing need staging memory for a few pieces only.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/memory.h"
+#include "model/model_config.h"
+
+namespace flexq {
+
+enum class WeightFormat : uint8_t {
+  kF32 = 0,
+  kF16 = 1,
+  kBF16 = 2,
+  kInt6Group = 3,  // FlexQ: signed 6-bit codes, one fp16 scale per row and group of 128 columns
+};
+
+inline constexpr int32_t kGroupSize = 128;        // the only group size of format 1
+inline constexpr int64_t kPieceRowMultiple = 16;  // every piece but the last has a multiple of it
+inline constexpr int64_t kPieceTargetBytes = 2 << 20;            // decoded bytes aimed at per piece
+inline constexpr int64_t kMaxPieceBytes = 16 * ((1 << 18) * 4);  // 16 rows of the widest F32 tensor
+
+// Bytes of one element of a dense format; 1 for kInt6Group (one code per byte on the way).
+constexpr int64_t element_bytes(WeightFormat format) {
+  return format == WeightFormat::kF32 ? 4 : format == WeightFormat::kInt6Group ? 1 : 2;
+}
+
+struct StoredTensor {
+  TensorSpec spec;
+  WeightFormat format = WeightFormat::kF32;
+  // kLinear only: 6 or 8 quantizes the layer's input on the fly, 16 leaves it in floating point.
+  int32_t activation_bits = 16;
+  // kInt6Group only: weight = code * half_to_float(scale) * scale_multiplier; a power of two.
+  float scale_multiplier = 1.0f;
+};
+
+// A block of whole rows. Valid until the PieceBuffer it was read into is used again.
+struct WeightPiece {
+  int64_t row_begin = 0;
+  int64_t n_rows = 0;
+  // (n_rows, cols) row-major in the tensor's format; for kInt6Group int8_t codes in [-32, 31].
+  const uint8_t* values = nullptr;
+  // kInt6Group: (n_rows, ceil(cols / 128)) fp16 bit patterns, aligned to 2 bytes; else null.
+  const uint16_t* scales = nullptr;
+};
+
+// Staging memory of one reading thread, grown by the source as needed and reused.
+struct PieceBuffer {
+  HostBuffer stored;   // compressed bytes
+  HostBuffer decoded;  // what WeightPiece points into
+};
+
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  virtual const ModelConfig& config() const = 0;
+  // In the order of expected_tensors(config()).
+  virtual const std::vector<StoredTensor>& tensors() const = 0;
+  // Pieces of tensors()[tensor], which cover its rows in ascending order.
+  virtual int64_t n_pieces(int64_t tensor) const = 0;
+  // Reads, verifies and decodes one piece. Safe from several threads with separate buffers.
+  virtual Status read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer,
+                            WeightPiece* out) = 0;
+};
+
+// Rows per piece of a tensor: the multiple of kPieceRowMultiple nearest below kPieceTargetBytes of
+// `row_bytes`, at least kPieceRowMultiple. Depends on shapes only, so bundles are deterministic.
+int64_t rows_per_piece(int64_t rows, int64_t row_bytes);
+
+}  // namespace flexq
