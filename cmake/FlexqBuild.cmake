@@ -1,9 +1,10 @@
-# Compiler settings and the two functions every folder uses: flexq_add_library and flexq_add_test.
+# Compiler settings, flexq_add_library (one per folder) and flexq_add_shared_library (libflexq.so).
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_C_VISIBILITY_PRESET hidden)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
@@ -15,12 +16,43 @@ set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()
+include(CheckPIESupported)
+check_pie_supported()
 
+# -ffp-contract=off: the same sources give the same bits whatever the optimiser fuses elsewhere.
 add_compile_options(-Wall -Wextra -Wshadow -Wpedantic -Werror -fno-math-errno -ffp-contract=off)
-if(FLEXQ_SANITIZE)
-  add_compile_options(-fsanitize=${FLEXQ_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
-  add_link_options(-fsanitize=${FLEXQ_SANITIZE})
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  # GCC 12 warns falsely about std::string concatenation (GCC bug 105651).
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
 endif()
+
+# Paths in messages and debug information are relative to the project: the build folder's place
+# does not change the library.
+add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+
+# Hardening: a full, read-only GOT; no executable stack; no text relocations; no undefined symbols.
+add_link_options(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,text)
+add_compile_options(-fstack-protector-strong)
+if(FLEXQ_SANITIZE)
+  # One stop at the first error; the sanitizers come with their own, stricter checks of libc calls.
+  add_compile_options(-fsanitize=${FLEXQ_SANITIZE} -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${FLEXQ_SANITIZE})
+else()
+  add_link_options(-Wl,-z,defs)
+  # FORTIFY works with optimisation only, and warns without it.
+  add_compile_options($<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
+endif()
+
+set(FLEXQ_BUILD_DESCRIPTION ${CMAKE_BUILD_TYPE})
+if(FLEXQ_SANITIZE)
+  string(APPEND FLEXQ_BUILD_DESCRIPTION " with sanitizers ${FLEXQ_SANITIZE}")
+endif()
+# For src/api: #include "generated/flexq_build_config.h" with target_link_libraries(... flexq_build_config).
+configure_file(${CMAKE_SOURCE_DIR}/cmake/flexq_build_config.h.in
+  ${CMAKE_BINARY_DIR}/include/generated/flexq_build_config.h @ONLY)
+add_library(flexq_build_config INTERFACE)
+target_include_directories(flexq_build_config INTERFACE ${CMAKE_BINARY_DIR}/include)
 
 # One static library per folder: flexq_add_library(flexq_text SOURCES a.cpp b.cpp DEPS flexq_base).
 # The DEPS are the folder's only permitted neighbours; libflexq.so links them all.
@@ -29,4 +61,19 @@ function(flexq_add_library name)
   add_library(${name} STATIC ${ARG_SOURCES})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
+  set_property(GLOBAL APPEND PROPERTY FLEXQ_LIBRARIES ${name})
+endfunction()
+
+# libflexq.so: flexq_add_shared_library(flexq SOURCES a.cpp DEPS flexq_runtime MAP flexq.map).
+# Only what the version script MAP names is exported; nothing of the static archives is.
+function(flexq_add_shared_library name)
+  cmake_parse_arguments(ARG "" "MAP" "SOURCES;DEPS" ${ARGN})
+  set(map ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_MAP})
+  add_library(${name} SHARED ${ARG_SOURCES})
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/include
+    PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPS} flexq_build_config)
+  target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,--version-script=${map})
+  set_target_properties(${name} PROPERTIES
+    VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${map})
 endfunction()

@@ -230,7 +230,7 @@ FLEXQ_API flexq_status flexq_model_options_set_device(flexq_model_options* optio
 FLEXQ_API flexq_status flexq_model_options_set_threads(flexq_model_options* options,
                                                        int32_t n_threads);
 
-/* Loading progress in stored bytes. */
+/* Loading progress in decoded bytes of weights. */
 FLEXQ_API flexq_status flexq_model_options_set_progress(flexq_model_options* options,
                                                         flexq_progress_callback callback,
                                                         void* user_data);
@@ -318,14 +318,14 @@ enum {
 };
 
 /* Text to token ids. Any bytes are accepted (invalid UTF-8 becomes U+FFFD). Work is linearithmic in
- * the text. Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, LIMIT_EXCEEDED (over 2^30 bytes). */
+ * the text. Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, LIMIT_EXCEEDED (over 2^28 bytes). */
 FLEXQ_API flexq_status flexq_tokenizer_encode(const flexq_tokenizer* tokenizer, const char* text,
                                               int64_t text_bytes, int32_t flags, int32_t* tokens,
                                               int32_t capacity, int32_t* n_tokens);
 
-/* Token ids to text; control tokens such as BOS and EOS give nothing. The bytes of a token sequence
- * that was cut inside a character are handed out as they are. Errors: INVALID_ARGUMENT (a token
- * outside the vocabulary), BUFFER_TOO_SMALL. */
+/* Token ids to text; control tokens such as BOS and EOS give nothing. The bytes that form no
+ * whole character become U+FFFD each, so the text is always valid UTF-8. Errors: INVALID_ARGUMENT
+ * (a token outside the vocabulary), BUFFER_TOO_SMALL. */
 FLEXQ_API flexq_status flexq_tokenizer_decode(const flexq_tokenizer* tokenizer,
                                               const int32_t* tokens, int32_t n_tokens, char* text,
                                               int64_t capacity, int64_t* text_bytes);
@@ -373,7 +373,7 @@ FLEXQ_API flexq_status flexq_context_options_set_outputs(flexq_context_options* 
 
 /* Rare options by name. Keys:
  *   "kv_type"  "auto" (default: f16, f32 for an unquantized checkpoint), "f16", "f32"
- *   "poison"   "on" fills the workspace with NaN before every chunk, for tests; "off" (default)
+ *   "poison"   "on" fills the workspace with NaN before every decode, for tests; "off" (default)
  * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_context_options_set(flexq_context_options* options, const char* key,
                                                  const char* value);
@@ -507,9 +507,10 @@ FLEXQ_API flexq_status flexq_context_score(flexq_context* context, const int32_t
  *   5. top-k                 keep the k largest
  *   6. min-p                 keep p >= min_p * largest p
  *   7. top-p                 keep the fewest largest whose probabilities reach top_p
- *   8. draw                  with one uniform number that depends on (seed, position) alone
- * Numbers are counter-based (Philox 4x32-10): the same seed and position give the same draw
- * whatever was generated before, alone or in a batch. Ties in 5-7 are broken by the lower id. */
+ *   8. draw                  by the running sum of probabilities over ascending ids, with one
+ * uniform number that depends on (seed, position) alone Numbers are counter-based (Philox 4x32-10):
+ * the same seed and position give the same draw whatever was generated before, alone or in a batch.
+ * Ties in 5-7 are broken by the lower id. */
 typedef struct flexq_sampling flexq_sampling;
 
 /* Defaults: temperature 0 (greedy), top_k 0 (off), top_p 1 (off), min_p 0 (off), penalties off (1,
@@ -580,14 +581,13 @@ FLEXQ_API flexq_status flexq_generator_create(flexq_context* context,
                                               const flexq_generator_options* options,
                                               flexq_generator** generator);
 
-/* Stops a running generator first; the sequence keeps what was computed. */
 FLEXQ_API void flexq_generator_release(flexq_generator* generator);
 
 /* Sets the prompt: text, encoded with FLEXQ_ENCODE_ flags, or token ids. It is appended to what the
  * sequence already holds (an empty one: BOS is added where the flags and the model ask for it; a
  * sequence with history gets no second BOS). Computes nothing yet, starts the deadline. Errors:
- * INVALID_STATE (started before), INVALID_ARGUMENT (an empty prompt on an empty sequence, a token
- * outside the vocabulary), CONTEXT_FULL (prompt tokens and context length in the message). */
+ * INVALID_STATE (started before), INVALID_ARGUMENT (a prompt without a token, a token outside the
+ * vocabulary), CONTEXT_FULL (prompt tokens and context length in the message). */
 FLEXQ_API flexq_status flexq_generator_start(flexq_generator* generator, const char* prompt,
                                              int64_t prompt_bytes, int32_t encode_flags);
 FLEXQ_API flexq_status flexq_generator_start_tokens(flexq_generator* generator,
@@ -618,9 +618,11 @@ typedef struct flexq_token_event {
 
 /* Computes the next token (the first call also computes the prompt). After the event with a
  * finish_reason, further calls return INVALID_STATE. On error the finish reason is CANCELLED,
- * DEADLINE or ERROR and what was generated before stays readable; the sequence then holds the
- * tokens generated so far, or is as before the start when the prompt was not finished. Errors:
- * CANCELLED, DEADLINE_EXCEEDED, CONTEXT_FULL (no free page), NON_FINITE, INVALID_STATE. */
+ * DEADLINE or ERROR and what was generated before stays readable. The sequence holds the prompt and
+ * all generated tokens but the last, whose keys and values nobody needed yet (to go on behind an
+ * answer that did not end with an end token, begin the next prompt with that token); it is as
+ * before the start when the prompt was not finished. Errors: CANCELLED, DEADLINE_EXCEEDED,
+ * CONTEXT_FULL (no free page), NON_FINITE, INVALID_STATE. */
 FLEXQ_API flexq_status flexq_generator_next(flexq_generator* generator, flexq_token_event* event);
 
 /* Called for each event, the last one included. Non-zero stops the generator. */

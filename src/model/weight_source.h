@@ -7,26 +7,14 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "kernels/layout/weight_format.h"
 #include "model/model_config.h"
 
 namespace flexq {
 
-enum class WeightFormat : uint8_t {
-  kF32 = 0,
-  kF16 = 1,
-  kBF16 = 2,
-  kInt6Group = 3,  // FlexQ: signed 6-bit codes, one fp16 scale per row and group of 128 columns
-};
-
-inline constexpr int32_t kGroupSize = 128;        // the only group size of format 1
 inline constexpr int64_t kPieceRowMultiple = 16;  // every piece but the last has a multiple of it
 inline constexpr int64_t kPieceTargetBytes = 2 << 20;            // decoded bytes aimed at per piece
 inline constexpr int64_t kMaxPieceBytes = 16 * ((1 << 18) * 4);  // 16 rows of the widest F32 tensor
-
-// Bytes of one element of a dense format; 1 for kInt6Group (one code per byte on the way).
-constexpr int64_t element_bytes(WeightFormat format) {
-  return format == WeightFormat::kF32 ? 4 : format == WeightFormat::kInt6Group ? 1 : 2;
-}
 
 struct StoredTensor {
   TensorSpec spec;

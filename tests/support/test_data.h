@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <string>
 
+#include "support/skipped.h"
+
 namespace flexq::test {
 
 inline std::string source_path(const std::string& relative) {
@@ -23,6 +25,7 @@ inline std::string reference_path(const std::string& relative) {
       std::string(from_environment != nullptr ? from_environment : FLEXQ_REFERENCE_DATA_DIR) + "/" +
       relative;
   if (std::filesystem::exists(path)) return path;
+  case_skipped = true;
   MESSAGE("SKIPPED: no reference data at " << path);
   return "";
 }

@@ -1,0 +1,115 @@
+// Quantizing, inspecting and verifying bundles.
+#include "api/bundle_json.h"
+#include "api/handles.h"
+#include "base/thread_pool.h"
+#include "quantize/precision_policy.h"
+
+using flexq::Status;
+using flexq::api::guarded;
+using flexq::api::Held;
+
+extern "C" {
+
+flexq_status flexq_quantize_options_create(flexq_quantize_options** options) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    *options = new flexq_quantize_options;
+    return Status();
+  });
+}
+
+void flexq_quantize_options_release(flexq_quantize_options* options) {
+  flexq::api::drop_reference(options);
+}
+
+flexq_status flexq_quantize_options_set_policy(flexq_quantize_options* options,
+                                               const char* policy) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    FLEXQ_REQUIRE(policy);
+    const auto found = flexq::find_precision_policy(policy);
+    if (!found.ok()) return found.status();
+    options->options.policy = policy;
+    return Status();
+  });
+}
+
+flexq_status flexq_quantize_options_set_threads(flexq_quantize_options* options,
+                                                int32_t n_threads) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    if (n_threads < 0 || n_threads > flexq::ThreadPool::kMaxThreads) {
+      return flexq::api::invalid_range("n_threads", 0, flexq::ThreadPool::kMaxThreads, n_threads);
+    }
+    options->options.n_threads = n_threads;
+    return Status();
+  });
+}
+
+flexq_status flexq_quantize_options_set_progress(flexq_quantize_options* options,
+                                                 flexq_progress_callback callback,
+                                                 void* user_data) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    options->options.progress = {callback, user_data};
+    return Status();
+  });
+}
+
+flexq_status flexq_quantize(const char* checkpoint_directory, const char* output_path,
+                            const flexq_quantize_options* options) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(checkpoint_directory);
+    FLEXQ_REQUIRE(output_path);
+    return flexq::quantize_checkpoint(
+        checkpoint_directory, output_path,
+        options != nullptr ? options->options : flexq::QuantizeOptions());
+  });
+}
+
+flexq_status flexq_bundle_open(flexq_source* source, flexq_bundle** bundle) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(source);
+    FLEXQ_REQUIRE(bundle);
+    const Held held(source);
+    if (held->source.is_directory()) {
+      return Status::error(flexq::StatusCode::kInvalidArgument,
+                           "%s: expected a bundle file, found a folder", held->source.path.c_str());
+    }
+    auto made = std::make_unique<flexq_bundle>();
+    FLEXQ_ASSIGN_OR_RETURN(auto bytes, held->source.open_bytes());
+    FLEXQ_ASSIGN_OR_RETURN(made->bundle,
+                           flexq::Bundle::open(std::move(bytes), flexq::BundleLimits()));
+    FLEXQ_ASSIGN_OR_RETURN(made->json, flexq::api::bundle_json(*made->bundle));
+    *bundle = made.release();
+    return Status();
+  });
+}
+
+void flexq_bundle_release(flexq_bundle* bundle) {
+  flexq::api::drop_reference(bundle);
+}
+
+flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text, int64_t capacity,
+                               int64_t* text_bytes) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(bundle);
+    const Held held(bundle);
+    return flexq::api::fill_text(held->json, text, capacity, text_bytes);
+  });
+}
+
+flexq_status flexq_bundle_verify(const flexq_bundle* bundle, int32_t n_threads,
+                                 flexq_progress_callback progress, void* user_data) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(bundle);
+    if (n_threads < 0 || n_threads > flexq::ThreadPool::kMaxThreads) {
+      return flexq::api::invalid_range("n_threads", 0, flexq::ThreadPool::kMaxThreads, n_threads);
+    }
+    const Held held(bundle);
+    flexq::ThreadPool pool(n_threads > 0 ? n_threads : flexq::available_cpus());
+    return held->bundle->verify(pool, {progress, user_data});
+  });
+}
+
+}  // extern "C"

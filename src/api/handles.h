@@ -1,0 +1,107 @@
+// What stands behind the opaque types of flexq.h.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "api/api_guard.h"
+#include "bundle/bundle_reader.h"
+#include "quantize/quantize_checkpoint.h"
+#include "runtime/context.h"
+#include "runtime/generator.h"
+#include "runtime/model_loader.h"
+
+namespace flexq::api {
+
+// A plan as flexq.h shows it.
+flexq_plan plan_info(const DeviceDescription& device, const WeightPlan& weights,
+                     const ContextPlan& context);
+
+// A caller's text; NULL is fine when it is empty.
+inline Status make_text(const char* name, const char* text, int64_t n_bytes,
+                        std::string_view* out) {
+  if (n_bytes < 0) return invalid_range(name, 0, INT64_MAX, static_cast<double>(n_bytes));
+  if (text == nullptr && n_bytes > 0) return null_argument(name);
+  *out =
+      text == nullptr ? std::string_view() : std::string_view(text, static_cast<size_t>(n_bytes));
+  return Status();
+}
+
+// FLEXQ_ENCODE_ flags.
+inline Status make_encode_options(int32_t flags, EncodeOptions* options) {
+  if ((flags & ~(FLEXQ_ENCODE_ADD_BOS | FLEXQ_ENCODE_PARSE_SPECIAL)) != 0) {
+    return Status::error(StatusCode::kInvalidArgument,
+                         "encode flags: expected FLEXQ_ENCODE_ flags, found %d", flags);
+  }
+  options->add_bos = (flags & FLEXQ_ENCODE_ADD_BOS) != 0;
+  options->parse_special = (flags & FLEXQ_ENCODE_PARSE_SPECIAL) != 0;
+  return Status();
+}
+
+}  // namespace flexq::api
+
+struct flexq_source : flexq::api::Handle {
+  flexq::ModelSource source;
+};
+
+struct flexq_model_options : flexq::api::Handle {
+  flexq::LoadOptions load;
+  flexq_progress_callback progress = nullptr;
+  void* progress_user_data = nullptr;
+};
+
+struct flexq_model : flexq::api::Handle {
+  std::shared_ptr<const flexq::LoadedModel> model;
+};
+
+struct flexq_tokenizer : flexq::api::Handle {
+  std::shared_ptr<const flexq::Tokenizer> tokenizer;
+};
+
+struct flexq_context_options : flexq::api::Handle {
+  flexq::ContextOptions options;
+};
+
+struct flexq_context : flexq::api::Handle {
+  std::shared_ptr<flexq::Context> context;
+};
+
+struct flexq_batch : flexq::api::Handle {
+  struct Item {
+    int32_t sequence;
+    size_t begin;  // in tokens
+    size_t count;
+    flexq::OutputRows output;
+  };
+  std::vector<Item> items;
+  std::vector<int32_t> tokens;
+  std::vector<flexq::BatchItem> views;  // scratch of flexq_context_decode
+  std::atomic<bool> cancelled{false};
+};
+
+struct flexq_sampling : flexq::api::Handle {
+  flexq::SamplingParams params;
+};
+
+struct flexq_generator_options : flexq::api::Handle {
+  flexq::GeneratorOptions options;
+};
+
+struct flexq_generator : flexq::api::Handle {
+  std::unique_ptr<flexq::Generator> generator;
+  // The last event's alternatives, as separate arrays.
+  std::vector<int32_t> alternative_tokens;
+  std::vector<float> alternative_log_probs;
+};
+
+struct flexq_quantize_options : flexq::api::Handle {
+  flexq::QuantizeOptions options;
+};
+
+struct flexq_bundle : flexq::api::Handle {
+  std::unique_ptr<flexq::Bundle> bundle;
+  std::string json;  // made at open, so that asking for its length costs nothing
+};

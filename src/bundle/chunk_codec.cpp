@@ -1,0 +1,228 @@
+#include "bundle/chunk_codec.h"
+
+#include <zstd.h>
+#include <zstd_errors.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+#include "base/checked.h"
+
+namespace flexq {
+namespace {
+
+constexpr int kCompressionLevel = 1;  // higher levels gain nothing on quantized weights
+constexpr int64_t kMinGainPercent = 2;
+
+bool code_is_bad(uint8_t code) {
+  return ((static_cast<unsigned>(code) + 32u) & 0xc0u) != 0;  // int8 outside [-32, 31]
+}
+// Infinity and NaN have the largest magnitudes; a sign bit makes the pattern larger still.
+bool scale_is_bad(uint16_t bits) {
+  return bits >= 0x7c00u;
+}
+bool half_is_bad(uint16_t bits) {
+  return (bits & 0x7c00u) == 0x7c00u;
+}
+bool bf16_is_bad(uint16_t bits) {
+  return (bits & 0x7f80u) == 0x7f80u;
+}
+bool float_is_bad(uint32_t bits) {
+  return (bits & 0x7f800000u) == 0x7f800000u;
+}
+
+// Index of the first element for which `is_bad`, or -1. Blocks without an early exit inside, so
+// that the compiler vectorizes the common case: nothing is bad.
+template <typename T, typename IsBad>
+int64_t find_bad(std::span<const uint8_t> bytes, IsBad is_bad) {
+  constexpr int64_t kBlock = 4096;
+  const int64_t n = static_cast<int64_t>(bytes.size() / sizeof(T));
+  T block[kBlock];
+  for (int64_t begin = 0; begin < n; begin += kBlock) {
+    const int64_t count = std::min(kBlock, n - begin);
+    std::memcpy(block, bytes.data() + begin * static_cast<int64_t>(sizeof(T)),
+                static_cast<size_t>(count) * sizeof(T));
+    bool any = false;
+    for (int64_t i = 0; i < count; ++i)
+      any |= is_bad(block[i]);
+    if (!any) continue;
+    return begin + (std::find_if(block, block + count, is_bad) - block);
+  }
+  return -1;
+}
+
+int64_t find_bad_value(WeightFormat format, std::span<const uint8_t> values) {
+  switch (format) {
+    case WeightFormat::kF32:
+      return find_bad<uint32_t>(values, float_is_bad);
+    case WeightFormat::kF16:
+      return find_bad<uint16_t>(values, half_is_bad);
+    case WeightFormat::kBF16:
+      return find_bad<uint16_t>(values, bf16_is_bad);
+    case WeightFormat::kInt6Group:
+      return find_bad<uint8_t>(values, code_is_bad);
+  }
+  return 0;
+}
+
+Status bad_value(const char* what, int64_t row, const char* column_name, int64_t column) {
+  return Status::error(StatusCode::kCorrupt, "row %lld, %s %lld: %s", static_cast<long long>(row),
+                       column_name, static_cast<long long>(column), what);
+}
+
+}  // namespace
+
+ChunkLayout chunk_layout(WeightFormat format, int64_t n_rows, int64_t n_cols) {
+  CheckedSize values(n_rows);
+  values.mul(n_cols).mul(element_bytes(format));
+  CheckedSize size = values;
+  ChunkLayout layout;
+  if (format == WeightFormat::kInt6Group) {
+    size.align_up(2);
+    layout.scales_offset = size.value();
+    CheckedSize scales(n_rows);
+    scales.mul(ceil_div(n_cols, kGroupSize)).mul(2);
+    size.add(scales.value());
+  } else {
+    layout.scales_offset = size.value();
+  }
+  if (!size.valid()) return {};
+  layout.values_bytes = values.value();
+  layout.raw_bytes = size.value();
+  return layout;
+}
+
+int64_t rows_per_chunk(const TensorSpec& spec) {
+  return std::min(spec.rows, rows_per_piece(spec.rows, 2 * spec.cols));
+}
+
+Status check_chunk_values(WeightFormat format, int64_t row_begin, int64_t n_rows, int64_t n_cols,
+                          std::span<const uint8_t> raw) {
+  const ChunkLayout layout = chunk_layout(format, n_rows, n_cols);
+  if (layout.raw_bytes != static_cast<int64_t>(raw.size()))
+    return Status::error(StatusCode::kInternal, "chunk of %zu bytes, expected %lld", raw.size(),
+                         static_cast<long long>(layout.raw_bytes));
+  const auto values = raw.first(static_cast<size_t>(layout.values_bytes));
+  if (const int64_t bad = find_bad_value(format, values); bad >= 0)
+    return bad_value(
+        format == WeightFormat::kInt6Group ? "code outside [-32, 31]" : "NaN or infinity",
+        row_begin + bad / n_cols, "column", bad % n_cols);
+  if (format != WeightFormat::kInt6Group) return {};
+  if (layout.scales_offset > layout.values_bytes &&
+      raw[static_cast<size_t>(layout.values_bytes)] != 0)
+    return Status::error(StatusCode::kCorrupt, "byte between codes and scales is not zero");
+  const auto scales = raw.subspan(static_cast<size_t>(layout.scales_offset));
+  const int64_t n_groups = ceil_div(n_cols, kGroupSize);
+  if (const int64_t bad = find_bad<uint16_t>(scales, scale_is_bad); bad >= 0)
+    return bad_value("scale is negative or not finite", row_begin + bad / n_groups, "group",
+                     bad % n_groups);
+  return {};
+}
+
+ChunkCompressor::ChunkCompressor() : context_(ZSTD_createCCtx()) {
+  if (context_ == nullptr) throw std::bad_alloc();
+  ZSTD_CCtx_setParameter(context_, ZSTD_c_compressionLevel, kCompressionLevel);
+}
+
+ChunkCompressor::ChunkCompressor(ChunkCompressor&& other) noexcept
+    : context_(std::exchange(other.context_, nullptr)) {}
+
+ChunkCompressor::~ChunkCompressor() {
+  ZSTD_freeCCtx(context_);
+}
+
+int64_t ChunkCompressor::bound(int64_t raw_bytes) {
+  return static_cast<int64_t>(ZSTD_compressBound(static_cast<size_t>(raw_bytes)));
+}
+
+Result<int64_t> ChunkCompressor::compress(std::span<const uint8_t> raw, std::span<uint8_t> out) {
+  const size_t n = ZSTD_compress2(context_, out.data(), out.size(), raw.data(), raw.size());
+  if (ZSTD_isError(n) != 0) {
+    if (ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+      return Status::out_of_memory("compression context", static_cast<int64_t>(raw.size()));
+    return Status::error(StatusCode::kInternal, "zstd cannot compress %zu bytes: %s", raw.size(),
+                         ZSTD_getErrorName(n));
+  }
+  const int64_t raw_bytes = static_cast<int64_t>(raw.size());
+  const int64_t stored_bytes = static_cast<int64_t>(n);
+  if (stored_bytes * 100 > raw_bytes * (100 - kMinGainPercent)) return 0;
+  return stored_bytes;
+}
+
+struct ChunkDecompressor::Pool {
+  std::mutex mutex;
+  std::vector<ZSTD_DCtx*> idle;
+  size_t n_contexts = 0;  // idle and borrowed
+
+  ~Pool() {
+    for (ZSTD_DCtx* context : idle)
+      ZSTD_freeDCtx(context);
+  }
+  ZSTD_DCtx* take() {
+    {
+      const std::lock_guard lock(mutex);
+      if (!idle.empty()) {
+        ZSTD_DCtx* context = idle.back();
+        idle.pop_back();
+        return context;
+      }
+      // Room for every context in use, so that give_back() allocates nothing.
+      idle.reserve(++n_contexts);
+    }
+    return ZSTD_createDCtx();
+  }
+  void give_back(ZSTD_DCtx* context) {
+    const std::lock_guard lock(mutex);
+    idle.push_back(context);
+  }
+};
+
+ChunkDecompressor::ChunkDecompressor() : pool_(std::make_unique<Pool>()) {}
+ChunkDecompressor::~ChunkDecompressor() = default;
+
+Status ChunkDecompressor::decompress(std::span<const uint8_t> stored, std::span<uint8_t> out) {
+  ZSTD_DCtx* context = pool_->take();
+  if (context == nullptr)
+    return Status::out_of_memory("decompression context", static_cast<int64_t>(out.size()));
+  const size_t n =
+      ZSTD_decompressDCtx(context, out.data(), out.size(), stored.data(), stored.size());
+  pool_->give_back(context);
+  if (ZSTD_isError(n) != 0)
+    return Status::error(StatusCode::kCorrupt, "zstd frame does not decode: %s",
+                         ZSTD_getErrorName(n));
+  if (n != out.size())
+    return Status::error(StatusCode::kCorrupt, "zstd frame decodes to %zu bytes, expected %zu", n,
+                         out.size());
+  return {};
+}
+
+Status check_frame(std::span<const uint8_t> stored, int64_t raw_bytes) {
+  // Today's frames only: libzstd may be built with the decoders of its pre-1.0 formats, which
+  // nobody needs here, and skippable frames carry no content.
+  uint32_t magic = 0;
+  if (stored.size() >= 4)
+    magic = static_cast<uint32_t>(stored[0]) | static_cast<uint32_t>(stored[1]) << 8 |
+            static_cast<uint32_t>(stored[2]) << 16 | static_cast<uint32_t>(stored[3]) << 24;
+  if (magic != ZSTD_MAGICNUMBER) return Status::error(StatusCode::kCorrupt, "not a zstd frame");
+  const unsigned long long declared = ZSTD_getFrameContentSize(stored.data(), stored.size());
+  if (declared == ZSTD_CONTENTSIZE_ERROR)
+    return Status::error(StatusCode::kCorrupt, "damaged zstd frame header");
+  if (declared == ZSTD_CONTENTSIZE_UNKNOWN)
+    return Status::error(StatusCode::kCorrupt,
+                         "zstd frame does not declare its size, expected %lld",
+                         static_cast<long long>(raw_bytes));
+  if (declared != static_cast<unsigned long long>(raw_bytes))
+    return Status::error(StatusCode::kCorrupt, "zstd frame declares %llu bytes, expected %lld",
+                         declared, static_cast<long long>(raw_bytes));
+  const size_t frame_bytes = ZSTD_findFrameCompressedSize(stored.data(), stored.size());
+  if (ZSTD_isError(frame_bytes) != 0 || frame_bytes != stored.size())
+    return Status::error(StatusCode::kCorrupt, "zstd frame does not fill its chunk of %zu bytes",
+                         stored.size());
+  return {};
+}
+
+}  // namespace flexq

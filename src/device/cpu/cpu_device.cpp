@@ -1,0 +1,144 @@
+#include "device/cpu/cpu_device.h"
+
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+#include <cstring>
+
+#include "base/checked.h"
+#include "base/memory.h"
+#include "device/cpu/cpu_executor.h"
+#include "device/cpu/cpu_workspace.h"
+#include "kernels/layout/w6_layout.h"
+
+namespace flexq {
+namespace {
+
+class HostDeviceBuffer : public DeviceBuffer {
+ public:
+  explicit HostDeviceBuffer(HostBuffer buffer) : buffer_(std::move(buffer)) {}
+  uint8_t* data() override { return buffer_.data(); }
+  int64_t size() const override { return buffer_.size(); }
+
+ private:
+  HostBuffer buffer_;
+};
+
+std::string processor_name() {
+#if defined(__x86_64__)
+  // The brand string: leaves 0x80000002..4, 16 bytes each (Intel SDM, CPUID).
+  unsigned int words[12] = {};
+  for (unsigned int leaf = 0; leaf < 3; ++leaf) {
+    if (__get_cpuid(0x80000002u + leaf, &words[4 * leaf], &words[4 * leaf + 1],
+                    &words[4 * leaf + 2], &words[4 * leaf + 3]) == 0) {
+      return "x86-64 processor";
+    }
+  }
+  char text[sizeof words + 1] = {};
+  memcpy(text, words, sizeof words);
+  const char* begin = text;
+  while (*begin == ' ')
+    ++begin;
+  return begin;
+#else
+  return "processor";
+#endif
+}
+
+// Offset of the scales behind the codes of a packed tensor.
+int64_t scales_offset(int64_t rows, int64_t cols) {
+  return align_up(w6::codes_bytes(rows, cols), kDeviceAlignment);
+}
+
+}  // namespace
+
+DeviceDescription CpuDevice::describe() const {
+  DeviceDescription description;
+  description.kind = DeviceKind::kCpu;
+  description.id = "cpu";
+  description.name = processor_name();
+  description.kernels = kernels_.name;
+  const int64_t page = sysconf(_SC_PAGESIZE);
+  description.total_memory_bytes = page * sysconf(_SC_PHYS_PAGES);
+  description.free_memory_bytes = page * sysconf(_SC_AVPHYS_PAGES);
+  description.n_threads = available_cpus();
+  return description;
+}
+
+Result<std::unique_ptr<DeviceBuffer>> CpuDevice::allocate(int64_t bytes, const char* what) {
+  FLEXQ_ASSIGN_OR_RETURN(HostBuffer buffer, HostBuffer::allocate(bytes, what));
+  return std::unique_ptr<DeviceBuffer>(std::make_unique<HostDeviceBuffer>(std::move(buffer)));
+}
+
+Result<int64_t> CpuDevice::tensor_bytes(const DeviceTensorDesc& desc) const {
+  // Padded to whole units, so that w6::codes_bytes below cannot wrap when this does not.
+  CheckedSize elements(desc.rows);
+  elements.align_up(w6::kUnitRows).mul(align_up(desc.cols, w6::kGroupSize)).mul(4);
+  if (!elements.valid()) {
+    return Status::error(StatusCode::kLimitExceeded, "a tensor of %lld x %lld does not fit memory",
+                         static_cast<long long>(desc.rows), static_cast<long long>(desc.cols));
+  }
+  if (desc.format == WeightFormat::kInt6Group) {
+    return scales_offset(desc.rows, desc.cols) +
+           align_up(w6::scales_bytes(desc.rows, desc.cols), kDeviceAlignment);
+  }
+  const int64_t bytes = desc.is_vector ? 4 : element_bytes(desc.format);
+  return align_up(desc.rows * desc.cols * bytes, kDeviceAlignment);
+}
+
+Status CpuDevice::store_rows(const DeviceTensorDesc& desc, int64_t row_begin, int64_t n_rows,
+                             const uint8_t* values, const uint16_t* scales, uint8_t* destination) {
+  const int64_t n = n_rows * desc.cols;
+  if (desc.format == WeightFormat::kInt6Group) {
+    w6::pack_w6_rows(
+        reinterpret_cast<const int8_t*>(values), scales, row_begin, n_rows, desc.rows, desc.cols,
+        destination,
+        reinterpret_cast<uint16_t*>(destination + scales_offset(desc.rows, desc.cols)));
+  } else if (desc.is_vector && desc.format != WeightFormat::kF32) {
+    float* out = reinterpret_cast<float*>(destination) + row_begin * desc.cols;
+    const auto* in = reinterpret_cast<const uint16_t*>(values);
+    desc.format == WeightFormat::kF16 ? kernels_.half_to_float(in, n, out)
+                                      : kernels_.bf16_to_float(in, n, out);
+  } else {
+    const int64_t row_bytes = desc.cols * element_bytes(desc.format);
+    memcpy(destination + row_begin * row_bytes, values, static_cast<size_t>(n_rows * row_bytes));
+  }
+  return Status();
+}
+
+DeviceMatrix CpuDevice::matrix_at(const DeviceTensorDesc& desc, const uint8_t* data,
+                                  float scale_multiplier) const {
+  DeviceMatrix matrix;
+  matrix.format = desc.is_vector ? WeightFormat::kF32 : desc.format;
+  matrix.rows = desc.rows;
+  matrix.cols = desc.cols;
+  matrix.values = data;
+  matrix.scale_multiplier = scale_multiplier;
+  if (desc.format == WeightFormat::kInt6Group) {
+    matrix.scales = data + scales_offset(desc.rows, desc.cols);
+  }
+  return matrix;
+}
+
+Result<int64_t> CpuDevice::workspace_bytes(const ExecutorShape& shape) const {
+  return carve_cpu_workspace(shape, nullptr, nullptr);
+}
+
+Result<std::unique_ptr<Executor>> CpuDevice::create_executor(const ExecutorShape& shape,
+                                                             std::span<uint8_t> workspace,
+                                                             std::span<uint8_t> pages,
+                                                             ThreadPool& pool) {
+  CpuWorkspace buffers;
+  FLEXQ_ASSIGN_OR_RETURN(const int64_t needed,
+                         carve_cpu_workspace(shape, workspace.data(), &buffers));
+  if (static_cast<int64_t>(workspace.size()) < needed) {
+    return Status::error(StatusCode::kInvalidArgument, "workspace: expected %lld bytes, found %lld",
+                         static_cast<long long>(needed), static_cast<long long>(workspace.size()));
+  }
+  return std::unique_ptr<Executor>(
+      std::make_unique<CpuExecutor>(kernels_, shape, buffers, needed, pages, pool));
+}
+
+}  // namespace flexq

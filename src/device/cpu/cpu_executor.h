@@ -1,0 +1,67 @@
+// The steps of a forward pass on the CPU: splits each step over the thread pool by tokens or by
+// output rows, never inside a sum, so that results do not depend on the number of threads.
+#pragma once
+
+#include "device/cpu/cpu_workspace.h"
+#include "device/device.h"
+#include "kernels/cpu/cpu_kernels.h"
+
+namespace flexq {
+
+class CpuExecutor : public Executor {
+ public:
+  CpuExecutor(const CpuKernels& kernels, const ExecutorShape& shape, const CpuWorkspace& buffers,
+              int64_t workspace_bytes, std::span<uint8_t> pages, ThreadPool& pool);
+
+  Status begin(const ForwardBatch& batch) override;
+  Status embed(const DeviceMatrix& embedding) override;
+  Status attention_in(const DeviceLayer& layer, int32_t layer_index) override;
+  Status attention(int32_t layer_index) override;
+  Status attention_out(const DeviceLayer& layer) override;
+  Status ffn_in(const DeviceLayer& layer) override;
+  Status ffn_out(const DeviceLayer& layer) override;
+  Status final_norm(const float* norm, std::span<const int32_t> token_rows,
+                    int32_t row_begin) override;
+  Status logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
+                int32_t n_rows) override;
+  const float* hidden_row(int32_t row) const override;
+  const float* logits_row(int32_t row) const override;
+  Status copy_page(int32_t from, int32_t to) override;
+  void poison_workspace() override;
+
+ private:
+  // A linear layer's input: fp32 rows, and the same rows quantized where a layer asks for it.
+  struct Input {
+    const float* rows = nullptr;  // (n_tokens, width)
+    int64_t width = 0;
+    int32_t quantized_bits = 16;  // what codes, code_scales and code_sums hold now
+  };
+
+  // Quantizes every row of the input to `bits` unless it is there already; 16 does nothing.
+  void quantize(Input& input, int32_t bits);
+  // out[:, rows of the blocks] = W input + bias, for blocks of 16 rows.
+  void apply(const DeviceLinear& linear, const Input& input, int64_t block_begin, int64_t block_end,
+             float* out) const;
+  // y[:, rows of the blocks] += out[:, same rows]
+  void add_rows(const DeviceLinear& linear, int64_t block_begin, int64_t block_end,
+                const float* out, float* y) const;
+  // x += W input + bias
+  void add_projection(const DeviceLinear& linear, Input input);
+  // Splits `n_blocks` blocks of rows into tasks: body(block_begin, block_end).
+  void for_blocks(int64_t n_blocks, FunctionRef<void(int64_t, int64_t)> body);
+  void normalize(const float* norm);
+  uint8_t* cache_row(int32_t page, int64_t offset_bytes, int32_t slot) const;
+  // Byte offset in a page of (layer, K = 0 or V = 1, KV head).
+  int64_t head_offset(int32_t layer, int32_t kv, int32_t head) const;
+
+  const CpuKernels& kernels_;
+  const ExecutorShape shape_;
+  const CpuWorkspace buffers_;
+  const int64_t workspace_bytes_;
+  const std::span<uint8_t> pages_;
+  const int64_t page_bytes_;
+  ThreadPool& pool_;
+  ForwardBatch batch_;
+};
+
+}  // namespace flexq

@@ -1,0 +1,70 @@
+#include "quantize/group_quantizer.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "base/half.h"
+#include "model/weight_source.h"
+
+namespace flexq {
+namespace {
+
+constexpr float kMaxCode = 31.0f;
+constexpr float kMinCode = -32.0f;
+constexpr float kMinScale = 1e-5f;
+constexpr float kMinNormalHalf = 0x1p-14f;
+constexpr uint16_t kMinNormalHalfBits = 0x0400;
+constexpr float kMaxStoredScale = 0x1p15f;
+
+// Adding 1.5 * 2^23 leaves no fraction bits: the addition itself rounds to nearest even. Exact for
+// |x| <= 2^22, and unlike rint() it vectorizes on every x86-64.
+float round_half_even(float x) {
+  constexpr float kShift = 0x1.8p23f;
+  return (x + kShift) - kShift;
+}
+
+}  // namespace
+
+float max_magnitude(const float* values, int64_t n) {
+  // Without their sign floats order like their bit patterns, NaN last. Integer maxima vectorize;
+  // those of floats may not, and would lose a NaN.
+  int32_t max_bits = 0;
+  for (int64_t i = 0; i < n; ++i)
+    max_bits = std::max(max_bits, std::bit_cast<int32_t>(values[i]) & 0x7fffffff);
+  return std::bit_cast<float>(max_bits);
+}
+
+float group_scale(float max_abs) {
+  return std::max(max_abs / kMaxCode, kMinScale);
+}
+
+float choose_scale_multiplier(float min_scale, float max_scale) {
+  float multiplier = 1.0f;
+  if (min_scale < kMinNormalHalf) multiplier = std::ldexp(1.0f, std::ilogb(min_scale) + 14);
+  if (max_scale / multiplier > kMaxStoredScale)
+    multiplier = std::ldexp(1.0f, std::ilogb(max_scale) - 14);
+  return multiplier;
+}
+
+uint16_t store_scale(float scale, float multiplier) {
+  return std::max(float_to_half(scale / multiplier), kMinNormalHalfBits);
+}
+
+void quantize_weight_row(const float* weights, int64_t n_cols, float multiplier, int8_t* codes,
+                         uint16_t* scales) {
+  for (int64_t begin = 0; begin < n_cols; begin += kGroupSize) {
+    const int64_t n = std::min<int64_t>(kGroupSize, n_cols - begin);
+    const float* group = weights + begin;
+    const uint16_t stored = store_scale(group_scale(max_magnitude(group, n)), multiplier);
+    const float used = half_to_float(stored) * multiplier;
+    *scales++ = stored;
+    for (int64_t i = 0; i < n; ++i) {
+      // Clamping before rounding gives the same integers and keeps the rounding exact.
+      const float code = std::min(std::max(group[i] / used, kMinCode), kMaxCode);
+      codes[begin + i] = static_cast<int8_t>(round_half_even(code));
+    }
+  }
+}
+
+}  // namespace flexq

@@ -1,0 +1,106 @@
+#include "quantize/quantize_checkpoint.h"
+
+#include <memory>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/thread_pool.h"
+#include "bundle/bundle_format.h"
+#include "checkpoint/checkpoint_reader.h"
+#include "generated/flexq_build_config.h"
+#include "quantize/precision_policy.h"
+#include "quantize/quantize_weights.h"
+#include "quantize/tokenizer_section.h"
+#include "text/utf8.h"
+
+namespace flexq {
+namespace {
+
+// A path that cannot be written to is refused before hours of work, not after.
+Status check_output_path(const std::string& path) {
+  if (path.empty()) return Status::error(StatusCode::kInvalidArgument, "empty output path");
+  if (is_directory(path))
+    return Status::error(StatusCode::kInvalidArgument,
+                         "%s: the output is a folder, expected the path of a file", path.c_str());
+  const size_t slash = path.rfind('/');
+  if (slash == std::string::npos || slash == 0) return {};
+  const std::string parent = path.substr(0, slash);
+  if (is_directory(parent)) return {};
+  return Status::error(StatusCode::kNotFound, "%s: no such folder for the output", parent.c_str());
+}
+
+// The last component of a path, so that no path of this machine enters the bundle.
+std::string base_name(std::string_view path) {
+  while (!path.empty() && path.back() == '/')
+    path.remove_suffix(1);
+  const size_t slash = path.rfind('/');
+  if (slash != std::string_view::npos) path.remove_prefix(slash + 1);
+  const bool usable = !path.empty() && path != "." && path != ".." &&
+                      path.size() <= size_t{kMaxNameBytes} && is_valid_utf8(path);
+  return usable ? std::string(path) : "checkpoint";
+}
+
+// The chat template of tokenizer_config.json, verbatim, where there is one.
+Result<std::optional<std::string>> read_chat_template(const std::string& directory) {
+  const std::string path = directory + "/tokenizer_config.json";
+  if (!is_regular_file(path)) return std::optional<std::string>();
+  constexpr int64_t kMaxFileBytes = int64_t{16} << 20;  // added tokens make some of them long
+  FLEXQ_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxFileBytes));
+  FLEXQ_ASSIGN_OR_RETURN(const Json json, parse_json(text, path));
+  if (!json.is_object()) return std::optional<std::string>();
+  const auto found = json.find("chat_template");
+  if (found == json.end() || !found->is_string()) return std::optional<std::string>();
+  const std::string* value = found->get_ptr<const std::string*>();
+  if (static_cast<int64_t>(value->size()) > kMaxDirectoryTextBytes)
+    return Status::error(StatusCode::kLimitExceeded,
+                         "%s: chat_template of %zu bytes, expected at most %lld", path.c_str(),
+                         value->size(), static_cast<long long>(kMaxDirectoryTextBytes));
+  return std::optional<std::string>(*value);
+}
+
+Status check_config_text(const Checkpoint& checkpoint) {
+  const std::string& text = checkpoint.config_json();
+  if (static_cast<int64_t>(text.size()) > kMaxDirectoryTextBytes)
+    return Status::error(StatusCode::kLimitExceeded,
+                         "%s: config.json of %zu bytes, expected at most %lld",
+                         checkpoint.directory().c_str(), text.size(),
+                         static_cast<long long>(kMaxDirectoryTextBytes));
+  if (is_valid_utf8(text)) return {};
+  return Status::error(StatusCode::kCorrupt, "%s: config.json is not valid UTF-8",
+                       checkpoint.directory().c_str());
+}
+
+}  // namespace
+
+Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string& output_path,
+                           const QuantizeOptions& options) {
+  FLEXQ_RETURN_IF_ERROR(check_output_path(output_path));
+  FLEXQ_ASSIGN_OR_RETURN(const PrecisionPolicy policy, find_precision_policy(options.policy));
+  if (options.n_threads < 0)
+    return Status::error(StatusCode::kInvalidArgument, "%d threads, expected 0 or more",
+                         options.n_threads);
+  FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
+                         Checkpoint::open(checkpoint_dir));
+  FLEXQ_RETURN_IF_ERROR(check_config_text(*checkpoint));
+  FLEXQ_ASSIGN_OR_RETURN(const std::string tokenizer_model, checkpoint->read_tokenizer_model());
+  FLEXQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> tokenizer,
+                         make_tokenizer_section(tokenizer_model, checkpoint->config().n_vocab,
+                                                checkpoint_dir + "/tokenizer.model"));
+
+  BundleContents contents;
+  contents.sections.push_back({kTokenizerSection, tokenizer});
+  FLEXQ_ASSIGN_OR_RETURN(contents.chat_template, read_chat_template(checkpoint_dir));
+  contents.provenance.tool_version = "flexq " FLEXQ_VERSION_STRING;
+  contents.provenance.source = base_name(checkpoint_dir);
+  contents.provenance.source_config_json = checkpoint->config_json();
+
+  ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
+  return quantize_weights(*checkpoint, policy, std::move(contents), output_path, pool,
+                          options.progress);
+}
+
+}  // namespace flexq

@@ -1,0 +1,155 @@
+#include "quantize/quantize_weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "bundle/bundle_format.h"
+#include "bundle/chunk_codec.h"
+#include "quantize/dense_values.h"
+#include "quantize/group_quantizer.h"
+#include "quantize/weight_scan.h"
+
+namespace flexq {
+namespace {
+
+// How one tensor will be stored.
+Result<StoredTensor> plan_tensor(const StoredTensor& source, const TensorScan& scan,
+                                 const PrecisionPolicy& policy) {
+  StoredTensor stored;
+  stored.spec = source.spec;
+  stored.format = source.format;
+  if (source.spec.role == TensorRole::kLinear && policy.quantize_weights) {
+    stored.format = WeightFormat::kInt6Group;
+    stored.activation_bits = policy.bits_for(source.spec.linear_kind);
+    stored.scale_multiplier =
+        choose_scale_multiplier(group_scale(scan.min_group_max), group_scale(scan.max_abs));
+    if (stored.scale_multiplier > kMaxScaleMultiplier)
+      return Status::error(StatusCode::kLimitExceeded, "tensor %s: weights of magnitude %g",
+                           source.spec.name.c_str(), static_cast<double>(scan.max_abs));
+    return stored;
+  }
+  // Norms and biases are small and enter fp32 sums: they stay.
+  if (source.format == WeightFormat::kF32 && !source.spec.is_vector() && fits_half(scan.max_abs))
+    stored.format = WeightFormat::kF16;
+  return stored;
+}
+
+// Converts whole rows from the source's format to the bundle's.
+class RowConverter {
+ public:
+  RowConverter(WeightFormat from, const StoredTensor& to, const ChunkLayout& layout,
+               std::span<uint8_t> raw, float* row)
+      : from_(from), to_(to), n_cols_(to.spec.cols), layout_(layout), raw_(raw), row_(row) {}
+
+  // `values`: one row of the source; `index`: its place in the chunk.
+  void convert(const uint8_t* values, int64_t index) const {
+    uint8_t* out = raw_.data() + index * n_cols_ * element_bytes(to_.format);
+    if (from_ == to_.format) {
+      std::memcpy(out, values, static_cast<size_t>(n_cols_ * element_bytes(from_)));
+      return;
+    }
+    dense_to_float(from_, values, n_cols_, row_);
+    if (to_.format == WeightFormat::kF16) {
+      float_to_half_values(row_, n_cols_, reinterpret_cast<uint16_t*>(out));
+      return;
+    }
+    const int64_t n_groups = (n_cols_ + kGroupSize - 1) / kGroupSize;
+    auto* scales = reinterpret_cast<uint16_t*>(raw_.data() + layout_.scales_offset);
+    quantize_weight_row(row_, n_cols_, to_.scale_multiplier, reinterpret_cast<int8_t*>(out),
+                        scales + index * n_groups);
+  }
+
+ private:
+  const WeightFormat from_;
+  const StoredTensor& to_;
+  const int64_t n_cols_;
+  const ChunkLayout& layout_;
+  const std::span<uint8_t> raw_;
+  float* const row_;  // (n_cols)
+};
+
+// Produces the chunks of the bundle out of the pieces of the source. Their boundaries are the same
+// for 16-bit sources; a chunk of an F32 source collects the rows of several pieces.
+class ChunkQuantizer {
+ public:
+  ChunkQuantizer(WeightSource& source, const std::vector<TensorScan>& scans,
+                 const std::vector<StoredTensor>& stored, int n_threads)
+      : source_(source),
+        scans_(scans),
+        stored_(stored),
+        scratch_(make_scratch(source, n_threads)) {}
+
+  Status produce(const ChunkRequest& request, std::span<uint8_t> raw) {
+    const size_t t = static_cast<size_t>(request.tensor);
+    const StoredTensor& stored = stored_[t];
+    const WeightFormat from = source_.tensors()[t].format;
+    const int64_t row_bytes = stored.spec.cols * element_bytes(from);
+    const ChunkLayout layout = chunk_layout(stored.format, request.n_rows, stored.spec.cols);
+    ScanScratch& scratch = scratch_[static_cast<size_t>(request.thread)];
+    const RowConverter converter(from, stored, layout, raw, scratch.row.data());
+    if (layout.scales_offset > layout.values_bytes)
+      raw[static_cast<size_t>(layout.values_bytes)] = 0;  // the byte that aligns the scales
+
+    const std::vector<int64_t>& ends = scans_[t].piece_ends;
+    const int64_t end_row = request.row_begin + request.n_rows;
+    auto piece_end = std::upper_bound(ends.begin(), ends.end(), request.row_begin);
+    for (int64_t row = request.row_begin; row < end_row; ++piece_end) {
+      WeightPiece piece;
+      FLEXQ_RETURN_IF_ERROR(
+          source_.read_piece(request.tensor, piece_end - ends.begin(), scratch.buffer, &piece));
+      for (; row < std::min(end_row, *piece_end); ++row)
+        converter.convert(piece.values + (row - piece.row_begin) * row_bytes,
+                          row - request.row_begin);
+    }
+    return {};
+  }
+
+ private:
+  WeightSource& source_;
+  const std::vector<TensorScan>& scans_;
+  const std::vector<StoredTensor>& stored_;
+  std::vector<ScanScratch> scratch_;  // one per thread
+};
+
+// Continues the scan's progress: the writer's share becomes the second half of the total.
+struct SecondHalf {
+  const ProgressSink& sink;
+  int64_t half_bytes;
+
+  static int32_t callback(int64_t done_bytes, int64_t total_bytes, void* user_data) {
+    const auto& self = *static_cast<SecondHalf*>(user_data);
+    if (self.sink.callback == nullptr) return 0;
+    const double share = static_cast<double>(done_bytes) / static_cast<double>(total_bytes);
+    const int64_t done = done_bytes == total_bytes
+                             ? self.half_bytes
+                             : static_cast<int64_t>(share * static_cast<double>(self.half_bytes));
+    return self.sink.callback(self.half_bytes + done, 2 * self.half_bytes, self.sink.user_data);
+  }
+};
+
+}  // namespace
+
+Status quantize_weights(WeightSource& source, const PrecisionPolicy& policy,
+                        BundleContents contents, const std::string& output_path, ThreadPool& pool,
+                        const ProgressSink& progress) {
+  FLEXQ_ASSIGN_OR_RETURN(const std::vector<TensorScan> scans, scan_weights(source, pool, progress));
+  contents.config = source.config();
+  contents.policy = policy.name;
+  contents.tensors.clear();
+  for (size_t i = 0; i < scans.size(); ++i) {
+    FLEXQ_ASSIGN_OR_RETURN(StoredTensor stored, plan_tensor(source.tensors()[i], scans[i], policy));
+    contents.tensors.push_back(std::move(stored));
+  }
+  ChunkQuantizer quantizer(source, scans, contents.tensors, pool.n_threads());
+  SecondHalf second_half{progress, source_bytes(source)};
+  return write_bundle(
+      output_path, contents,
+      [&](const ChunkRequest& request, std::span<uint8_t> raw) {
+        return quantizer.produce(request, raw);
+      },
+      pool, ProgressSink{SecondHalf::callback, &second_half});
+}
+
+}  // namespace flexq

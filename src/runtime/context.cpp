@@ -1,0 +1,304 @@
+#include "runtime/context.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+
+namespace flexq {
+namespace {
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+// ln softmax(logits)[token], summed in double in ascending order.
+float log_probability(const float* logits, int32_t n_vocab, int32_t token) {
+  const double largest = *std::max_element(logits, logits + n_vocab);
+  double sum = 0;
+  for (int32_t i = 0; i < n_vocab; ++i)
+    sum += std::exp(logits[i] - largest);
+  return static_cast<float>(logits[token] - largest - std::log(sum));
+}
+
+bool all_finite(const float* values, int64_t n) {
+  // An exponent of all ones marks NaN and infinity; -ffast-math would be free to drop
+  // std::isfinite.
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i)
+    finite = finite && std::isfinite(values[i]);
+  return finite;
+}
+
+}  // namespace
+
+bool LoadedModel::is_end_token(int32_t token) const {
+  const std::vector<int32_t>& ends = llama->config().eos_token_ids;
+  return std::find(ends.begin(), ends.end(), token) != ends.end();
+}
+
+Status ContextUse::status() const {
+  if (ok_) return Status();
+  return Status::error(StatusCode::kInvalidState,
+                       "context: expected one thread at a time, found another call in progress");
+}
+
+Result<std::shared_ptr<Context>> Context::create(std::shared_ptr<const LoadedModel> model,
+                                                 const ContextOptions& options) {
+  std::shared_ptr<Context> context(new Context);
+  const LlamaModel& llama = *model->llama;
+  FLEXQ_ASSIGN_OR_RETURN(context->plan_,
+                         plan_context(llama.device(), llama.config(), llama.tensors(),
+                                      model->policy != "none", model->pool->n_threads(), options));
+  const ContextPlan& plan = context->plan_;
+  context->model_ = std::move(model);
+  context->poison_workspace_ = options.poison_workspace;
+  FLEXQ_ASSIGN_OR_RETURN(context->pages_, llama.device().allocate(plan.kv_bytes, "KV cache"));
+  FLEXQ_ASSIGN_OR_RETURN(context->workspace_,
+                         llama.device().allocate(plan.workspace_bytes, "workspace"));
+  const auto span_of = [](DeviceBuffer& buffer) {
+    return std::span<uint8_t>(buffer.data(), static_cast<size_t>(buffer.size()));
+  };
+  FLEXQ_ASSIGN_OR_RETURN(
+      context->executor_,
+      llama.device().create_executor(plan.shape, span_of(*context->workspace_),
+                                     span_of(*context->pages_), *context->model_->pool));
+  context->cache_ =
+      KvCache(plan.shape.n_sequences, plan.shape.context_tokens, kPageTokens, plan.n_pages);
+  const auto chunk = static_cast<size_t>(plan.shape.chunk_tokens);
+  context->chunk_tokens_.resize(chunk);
+  context->chunk_positions_.resize(chunk);
+  context->chunk_sequences_.resize(chunk);
+  context->chunk_outputs_.reserve(chunk);
+  context->chunk_cos_.resize(chunk * static_cast<size_t>(plan.shape.head_dim / 2));
+  context->chunk_sin_.resize(context->chunk_cos_.size());
+  return context;
+}
+
+Status Context::check_sequence(int32_t sequence) const {
+  if (sequence >= 0 && sequence < cache_.n_sequences()) return Status();
+  return Status::error(StatusCode::kInvalidArgument, "sequence: expected 0 to %d, found %d",
+                       cache_.n_sequences() - 1, sequence);
+}
+
+Status Context::check_items(std::span<const BatchItem> items) const {
+  int64_t n_tokens = 0;
+  int64_t n_rows = 0;
+  for (size_t i = 0; i < items.size(); ++i) {
+    const BatchItem& item = items[i];
+    FLEXQ_RETURN_IF_ERROR(check_sequence(item.sequence));
+    for (size_t j = 0; j < i; ++j) {
+      if (items[j].sequence == item.sequence) {
+        return Status::error(StatusCode::kInvalidArgument,
+                             "batch: expected each sequence once, found sequence %d twice",
+                             item.sequence);
+      }
+    }
+    for (const int32_t token : item.tokens) {
+      if (token < 0 || token >= plan_.shape.n_vocab) {
+        return Status::error(StatusCode::kInvalidArgument, "token: expected 0 to %d, found %d",
+                             plan_.shape.n_vocab - 1, token);
+      }
+    }
+    const auto count = static_cast<int64_t>(item.tokens.size());
+    n_tokens += count;
+    n_rows += item.output == OutputRows::kAll ? count : item.output == OutputRows::kLast ? 1 : 0;
+  }
+  if (n_tokens == 0) {
+    return Status::error(StatusCode::kInvalidArgument, "batch: expected at least one token");
+  }
+  if (n_rows > plan_.shape.n_outputs) {
+    return Status::error(
+        StatusCode::kInvalidArgument,
+        "batch: expected at most %d output rows (flexq_context_options_set_outputs),"
+        " found %lld",
+        plan_.shape.n_outputs, static_cast<long long>(n_rows));
+  }
+  return Status();
+}
+
+Status Context::append(std::span<const BatchItem> items) {
+  for (size_t i = 0; i < items.size(); ++i) {
+    Status status =
+        cache_.append(items[i].sequence, items[i].tokens,
+                      [&](int32_t from, int32_t to) { return executor_->copy_page(from, to); });
+    if (status.ok()) continue;
+    for (size_t j = 0; j < i; ++j) {
+      const auto added = static_cast<int32_t>(items[j].tokens.size());
+      cache_.rewind(items[j].sequence, cache_.length(items[j].sequence) - added);
+    }
+    return status;
+  }
+  return Status();
+}
+
+Status Context::decode(std::span<const BatchItem> items, StopCheck stop) {
+  n_output_rows_ = 0;
+  FLEXQ_RETURN_IF_ERROR(check_items(items));
+  FLEXQ_RETURN_IF_ERROR(stop());
+  FLEXQ_RETURN_IF_ERROR(append(items));
+  if (poison_workspace_) executor_->poison_workspace();
+  const int64_t start = now_ns();
+  Status status = run_items(items, stop);
+  counters_.compute_ns += now_ns() - start;
+  if (!status.ok()) {
+    n_output_rows_ = 0;
+    for (const BatchItem& item : items) {
+      const auto added = static_cast<int32_t>(item.tokens.size());
+      cache_.rewind(item.sequence, cache_.length(item.sequence) - added);
+    }
+  }
+  return status;
+}
+
+void Context::stage_token(int32_t index, int32_t sequence, int32_t position) {
+  const auto i = static_cast<size_t>(index);
+  chunk_tokens_[i] = cache_.tokens(sequence)[static_cast<size_t>(position)];
+  chunk_positions_[i] = position;
+  chunk_sequences_[i] = sequence;
+  const size_t half = static_cast<size_t>(plan_.shape.head_dim / 2);
+  model_->rope.angles(position, &chunk_cos_[i * half], &chunk_sin_[i * half]);
+}
+
+Status Context::run_chunk(int32_t n_tokens, StopCheck stop) {
+  ForwardBatch batch;
+  batch.n_tokens = n_tokens;
+  batch.tokens = chunk_tokens_.data();
+  batch.positions = chunk_positions_.data();
+  batch.sequences = chunk_sequences_.data();
+  batch.block_tables = cache_.block_tables();
+  batch.rope_cos = chunk_cos_.data();
+  batch.rope_sin = chunk_sin_.data();
+  FLEXQ_RETURN_IF_ERROR(forward(*model_->llama, *executor_, batch, stop));
+  ++counters_.forward_calls;
+  counters_.tokens_computed += n_tokens;
+  return Status();
+}
+
+Status Context::run_items(std::span<const BatchItem> items, StopCheck stop) {
+  int32_t n_staged = 0;
+  int32_t n_rows = 0;
+  chunk_outputs_.clear();
+  const auto flush = [&]() -> Status {
+    if (n_staged == 0) return Status();
+    FLEXQ_RETURN_IF_ERROR(run_chunk(n_staged, stop));
+    FLEXQ_RETURN_IF_ERROR(
+        executor_->final_norm(model_->llama->final_norm(), chunk_outputs_, n_rows));
+    n_rows += static_cast<int32_t>(chunk_outputs_.size());
+    chunk_outputs_.clear();
+    n_staged = 0;
+    return Status();
+  };
+  for (const BatchItem& item : items) {
+    const auto count = static_cast<int32_t>(item.tokens.size());
+    const int32_t first = cache_.length(item.sequence) - count;
+    for (int32_t i = 0; i < count; ++i) {
+      stage_token(n_staged, item.sequence, first + i);
+      const bool wanted =
+          item.output == OutputRows::kAll || (item.output == OutputRows::kLast && i + 1 == count);
+      if (wanted) chunk_outputs_.push_back(n_staged);
+      if (++n_staged == plan_.shape.chunk_tokens) FLEXQ_RETURN_IF_ERROR(flush());
+    }
+  }
+  FLEXQ_RETURN_IF_ERROR(flush());
+  if (n_rows > 0) {
+    FLEXQ_RETURN_IF_ERROR(stop());
+    FLEXQ_RETURN_IF_ERROR(executor_->logits(model_->llama->lm_head(), 0, 0, n_rows));
+  }
+  n_output_rows_ = n_rows;
+  return check_output_rows();
+}
+
+Status Context::check_output_rows() const {
+  for (int32_t row = 0; row < n_output_rows_; ++row) {
+    if (!all_finite(executor_->logits_row(row), plan_.shape.n_vocab) ||
+        !all_finite(executor_->hidden_row(row), plan_.shape.n_embd)) {
+      return Status::error(
+          StatusCode::kNonFinite,
+          "logits of output row %d: expected finite numbers, found NaN or infinity", row);
+    }
+  }
+  return Status();
+}
+
+Status Context::score(std::span<const int32_t> tokens, float* log_probs,
+                      FunctionRef<bool(int64_t, int64_t)> progress) {
+  n_output_rows_ = 0;
+  if (cache_.length(0) != 0) {
+    return Status::error(StatusCode::kInvalidState,
+                         "sequence 0: expected an empty sequence to score with, found %d tokens",
+                         cache_.length(0));
+  }
+  const BatchItem item{0, tokens, OutputRows::kNone};
+  FLEXQ_RETURN_IF_ERROR(check_items({&item, 1}));
+  FLEXQ_RETURN_IF_ERROR(append({&item, 1}));
+  if (poison_workspace_) executor_->poison_workspace();
+
+  const LlamaModel& llama = *model_->llama;
+  const auto n_tokens = static_cast<int32_t>(tokens.size());
+  const auto score_chunk = [&](int32_t begin, int32_t count) -> Status {
+    chunk_outputs_.clear();
+    for (int32_t i = 0; i < count; ++i) {
+      stage_token(i, 0, begin + i);
+      chunk_outputs_.push_back(i);
+    }
+    FLEXQ_RETURN_IF_ERROR(run_chunk(count, [] { return Status(); }));
+    FLEXQ_RETURN_IF_ERROR(executor_->final_norm(llama.final_norm(), chunk_outputs_, 0));
+    // The last token of the text predicts nothing that is scored.
+    const int32_t n_scored = std::min(count, n_tokens - 1 - begin);
+    for (int32_t row = 0; row < n_scored; row += plan_.shape.n_outputs) {
+      const int32_t n_rows = std::min(plan_.shape.n_outputs, n_scored - row);
+      FLEXQ_RETURN_IF_ERROR(executor_->logits(llama.lm_head(), row, 0, n_rows));
+      std::atomic<bool> finite{true};
+      model_->pool->parallel_for(n_rows, [&](int64_t i, int) {
+        const float* logits = executor_->logits_row(static_cast<int32_t>(i));
+        const int64_t position = begin + row + i;
+        if (!all_finite(logits, plan_.shape.n_vocab)) finite = false;
+        log_probs[position] =
+            log_probability(logits, plan_.shape.n_vocab, tokens[static_cast<size_t>(position + 1)]);
+      });
+      if (!finite) {
+        return Status::error(StatusCode::kNonFinite,
+                             "logits of tokens %d to %d: expected finite numbers, found NaN or "
+                             "infinity",
+                             begin + row, begin + row + n_rows - 1);
+      }
+    }
+    return Status();
+  };
+
+  const int64_t start = now_ns();
+  Status status;
+  for (int32_t begin = 0; begin < n_tokens && status.ok(); begin += plan_.shape.chunk_tokens) {
+    const int32_t count = std::min(plan_.shape.chunk_tokens, n_tokens - begin);
+    status = score_chunk(begin, count);
+    if (status.ok() && progress(begin + count, n_tokens)) {
+      status =
+          Status::error(StatusCode::kCancelled, "scoring was cancelled by the progress callback");
+    }
+  }
+  counters_.compute_ns += now_ns() - start;
+  cache_.rewind(0, 0);
+  return status;
+}
+
+Status Context::rewind(int32_t sequence, int32_t n_tokens) {
+  FLEXQ_RETURN_IF_ERROR(check_sequence(sequence));
+  if (n_tokens < 0 || n_tokens > cache_.length(sequence)) {
+    return Status::error(StatusCode::kInvalidArgument,
+                         "rewind of sequence %d: expected 0 to %d tokens, found %d", sequence,
+                         cache_.length(sequence), n_tokens);
+  }
+  cache_.rewind(sequence, n_tokens);
+  return Status();
+}
+
+Status Context::fork(int32_t from, int32_t to) {
+  FLEXQ_RETURN_IF_ERROR(check_sequence(from));
+  FLEXQ_RETURN_IF_ERROR(check_sequence(to));
+  cache_.fork(from, to);
+  return Status();
+}
+
+}  // namespace flexq

@@ -1,0 +1,133 @@
+// KV cache, workspace and executor of one context: decodes batches of (sequence, tokens).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/status.h"
+#include "model/forward.h"
+#include "runtime/kv_cache.h"
+#include "runtime/loaded_model.h"
+
+namespace flexq {
+
+// What the caller asked for; 0 means the default that flexq.h documents.
+struct ContextOptions {
+  int32_t context_tokens = 0;
+  int32_t n_sequences = 1;
+  int32_t chunk_tokens = 256;
+  int32_t cache_tokens = 0;
+  int32_t n_outputs = 0;
+  std::optional<KvType> kv_type;  // empty: f16, or f32 for an unquantized checkpoint
+  bool poison_workspace = false;
+};
+
+inline constexpr int32_t kMaxSequences = 4096;
+inline constexpr int32_t kMaxChunkTokens = 1 << 16;
+inline constexpr int32_t kDefaultContextTokens = 4096;
+
+// Options resolved against a model, and the exact sizes of the context's two device buffers.
+struct ContextPlan {
+  ExecutorShape shape;
+  int32_t n_pages = 0;
+  int64_t kv_bytes = 0;
+  int64_t kv_bytes_per_token = 0;
+  int64_t workspace_bytes = 0;
+};
+
+Result<ContextPlan> plan_context(const Device& device, const ModelConfig& config,
+                                 std::span<const StoredTensor> tensors, bool quantized,
+                                 int32_t n_threads, const ContextOptions& options);
+
+enum class OutputRows : int32_t { kNone = 0, kLast = 1, kAll = 2 };
+
+struct BatchItem {
+  int32_t sequence = 0;
+  std::span<const int32_t> tokens;
+  OutputRows output = OutputRows::kLast;
+};
+
+struct ContextCounters {
+  int64_t tokens_computed = 0;
+  int64_t forward_calls = 0;
+  int64_t compute_ns = 0;
+};
+
+// One thread at a time; see ContextUse.
+class Context {
+ public:
+  static Result<std::shared_ptr<Context>> create(std::shared_ptr<const LoadedModel> model,
+                                                 const ContextOptions& options);
+
+  const LoadedModel& model() const { return *model_; }
+  const ContextPlan& plan() const { return plan_; }
+  const KvCache& cache() const { return cache_; }
+  const ContextCounters& counters() const { return counters_; }
+
+  // flexq_context_decode: all or nothing. `stop` is asked before every layer.
+  Status decode(std::span<const BatchItem> items, StopCheck stop);
+  int32_t output_count() const { return n_output_rows_; }
+  const float* logits_row(int32_t row) const { return executor_->logits_row(row); }
+  const float* hidden_row(int32_t row) const { return executor_->hidden_row(row); }
+
+  // flexq_context_score. log_probs: (tokens.size() - 1). progress(done, total): true cancels.
+  Status score(std::span<const int32_t> tokens, float* log_probs,
+               FunctionRef<bool(int64_t done, int64_t total)> progress);
+
+  Status rewind(int32_t sequence, int32_t n_tokens);
+  Status fork(int32_t from, int32_t to);
+
+ private:
+  friend class ContextUse;
+  Context() = default;
+  Status check_sequence(int32_t sequence) const;
+  Status check_items(std::span<const BatchItem> items) const;
+  Status append(std::span<const BatchItem> items);
+  Status run_items(std::span<const BatchItem> items, StopCheck stop);
+  // Forward pass over the n_tokens tokens staged in chunk_*.
+  Status run_chunk(int32_t n_tokens, StopCheck stop);
+  void stage_token(int32_t index, int32_t sequence, int32_t position);
+  Status check_output_rows() const;
+
+  std::shared_ptr<const LoadedModel> model_;
+  ContextPlan plan_;
+  bool poison_workspace_ = false;
+  std::unique_ptr<DeviceBuffer> pages_;
+  std::unique_ptr<DeviceBuffer> workspace_;
+  std::unique_ptr<Executor> executor_;
+  KvCache cache_;
+  ContextCounters counters_;
+  int32_t n_output_rows_ = 0;
+  std::atomic_flag in_use_ = ATOMIC_FLAG_INIT;
+
+  // Staging of one forward pass, all (chunk_tokens) but the angles.
+  std::vector<int32_t> chunk_tokens_;
+  std::vector<int32_t> chunk_positions_;
+  std::vector<int32_t> chunk_sequences_;
+  std::vector<int32_t> chunk_outputs_;  // indices into the chunk
+  std::vector<float> chunk_cos_;        // (chunk_tokens, head_dim / 2)
+  std::vector<float> chunk_sin_;
+};
+
+// Marks a context as busy for the scope; ok() is false when another thread is inside it.
+class ContextUse {
+ public:
+  explicit ContextUse(Context& context)
+      : context_(context), ok_(!context.in_use_.test_and_set(std::memory_order_acquire)) {}
+  ~ContextUse() {
+    if (ok_) context_.in_use_.clear(std::memory_order_release);
+  }
+  ContextUse(const ContextUse&) = delete;
+  ContextUse& operator=(const ContextUse&) = delete;
+  Status status() const;
+
+ private:
+  Context& context_;
+  bool ok_;
+};
+
+}  // namespace flexq

@@ -1,0 +1,146 @@
+#include "runtime/model_loader.h"
+
+#include "base/file.h"
+#include "bundle/bundle_reader.h"
+#include "checkpoint/checkpoint_reader.h"
+#include "text/sentencepiece_model.h"
+
+namespace flexq {
+namespace {
+
+constexpr char kTokenizerFile[] = "tokenizer.model";
+constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
+
+// Forwards to a source that is shared between several openings.
+class SharedByteSource : public ByteSource {
+ public:
+  explicit SharedByteSource(std::shared_ptr<ByteSource> source) : source_(std::move(source)) {}
+  const std::string& name() const override { return source_->name(); }
+  int64_t size() const override { return source_->size(); }
+  Status read_at(int64_t offset, std::span<uint8_t> out) override {
+    return source_->read_at(offset, out);
+  }
+
+ private:
+  std::shared_ptr<ByteSource> source_;
+};
+
+Result<std::shared_ptr<const Tokenizer>> tokenizer_of_bundle(Bundle& bundle) {
+  FLEXQ_ASSIGN_OR_RETURN(const HostBuffer bytes, bundle.read_section(kTokenizerSection));
+  Result<TokenizerData> data = parse_tokenizer(bytes.span());
+  if (!data.ok()) return std::move(data).status().with_context(bundle.source_name());
+  return Tokenizer::create(std::move(data).value());
+}
+
+Result<std::shared_ptr<const Tokenizer>> tokenizer_of_directory(const std::string& directory) {
+  const std::string path = directory + "/" + kTokenizerFile;
+  if (!is_regular_file(path)) {
+    return Status::error(StatusCode::kNotFound, "%s: expected a SentencePiece %s, found none",
+                         directory.c_str(), kTokenizerFile);
+  }
+  FLEXQ_ASSIGN_OR_RETURN(const std::string bytes, read_text_file(path, kMaxTokenizerFileBytes));
+  FLEXQ_ASSIGN_OR_RETURN(TokenizerData data,
+                         read_sentencepiece_model(
+                             {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path));
+  return Tokenizer::create(std::move(data));
+}
+
+// A model's weights with what else its source says.
+struct OpenedModel {
+  std::unique_ptr<WeightSource> weights;
+  std::string policy = "none";
+  std::shared_ptr<const Tokenizer> tokenizer;
+};
+
+enum class WithTokenizer : bool { kNo = false, kYes = true };
+
+Result<OpenedModel> open_model(const ModelSource& source, const LoadOptions& options,
+                               WithTokenizer with_tokenizer) {
+  OpenedModel opened;
+  if (source.is_directory()) {
+    FLEXQ_ASSIGN_OR_RETURN(opened.weights, Checkpoint::open(source.path));
+    // A checkpoint without tokenizer files still runs on token ids.
+    if (with_tokenizer == WithTokenizer::kYes &&
+        is_regular_file(source.path + "/" + kTokenizerFile)) {
+      FLEXQ_ASSIGN_OR_RETURN(opened.tokenizer, tokenizer_of_directory(source.path));
+    }
+  } else {
+    FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> bytes, source.open_bytes());
+    BundleLimits limits;
+    limits.max_decoded_bytes = options.max_decoded_bytes;
+    FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle, Bundle::open(std::move(bytes), limits));
+    opened.policy = bundle->policy();
+    if (with_tokenizer == WithTokenizer::kYes && bundle->has_section(kTokenizerSection)) {
+      FLEXQ_ASSIGN_OR_RETURN(opened.tokenizer, tokenizer_of_bundle(*bundle));
+    }
+    opened.weights = std::move(bundle);
+  }
+  const int32_t n_vocab = opened.weights->config().n_vocab;
+  if (opened.tokenizer != nullptr && opened.tokenizer->n_vocab() > n_vocab) {
+    return Status::error(StatusCode::kUnsupportedModel,
+                         "tokenizer: expected at most %d pieces (the model's vocabulary), found %d",
+                         n_vocab, opened.tokenizer->n_vocab());
+  }
+  return opened;
+}
+
+int32_t resolve_threads(int32_t n_threads) {
+  return n_threads > 0 ? std::min(n_threads, ThreadPool::kMaxThreads) : available_cpus();
+}
+
+}  // namespace
+
+bool ModelSource::is_directory() const {
+  return !path.empty() && flexq::is_directory(path);
+}
+
+Result<std::unique_ptr<ByteSource>> ModelSource::open_bytes() const {
+  if (bytes != nullptr) {
+    return std::unique_ptr<ByteSource>(std::make_unique<SharedByteSource>(bytes));
+  }
+  if (memory.data() != nullptr) return make_memory_source(memory);
+  return open_file_source(path);
+}
+
+Result<std::shared_ptr<const LoadedModel>> load_model(const ModelSource& source,
+                                                      const LoadOptions& options,
+                                                      LoadProgress progress) {
+  FLEXQ_ASSIGN_OR_RETURN(std::shared_ptr<Device> device,
+                         open_device(options.device, options.cpu_kernels));
+  FLEXQ_ASSIGN_OR_RETURN(OpenedModel opened, open_model(source, options, WithTokenizer::kYes));
+  auto model = std::make_shared<LoadedModel>();
+  model->pool = std::make_unique<ThreadPool>(resolve_threads(options.n_threads));
+  FLEXQ_ASSIGN_OR_RETURN(
+      model->llama, LlamaModel::load(*opened.weights, std::move(device), *model->pool, progress));
+  model->rope = RopeTable(model->llama->config());
+  model->tokenizer = std::move(opened.tokenizer);
+  model->policy = std::move(opened.policy);
+  return std::shared_ptr<const LoadedModel>(std::move(model));
+}
+
+Result<ModelPlan> plan_model(const ModelSource& source, const LoadOptions& options,
+                             const ContextOptions& context_options) {
+  FLEXQ_ASSIGN_OR_RETURN(std::shared_ptr<Device> device,
+                         open_device(options.device, options.cpu_kernels));
+  FLEXQ_ASSIGN_OR_RETURN(OpenedModel opened, open_model(source, options, WithTokenizer::kNo));
+  ModelPlan plan;
+  plan.device = device->describe();
+  FLEXQ_ASSIGN_OR_RETURN(plan.weights, plan_weights(*device, opened.weights->tensors()));
+  FLEXQ_ASSIGN_OR_RETURN(
+      plan.context,
+      plan_context(*device, opened.weights->config(), opened.weights->tensors(),
+                   opened.policy != "none", resolve_threads(options.n_threads), context_options));
+  return plan;
+}
+
+Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const ModelSource& source,
+                                                        const LoadOptions& options) {
+  if (source.is_directory()) return tokenizer_of_directory(source.path);
+  FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> bytes, source.open_bytes());
+  BundleLimits limits;
+  limits.max_decoded_bytes = options.max_decoded_bytes;
+  FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle, Bundle::open(std::move(bytes), limits));
+  return tokenizer_of_bundle(*bundle);
+}
+
+}  // namespace flexq

@@ -1,0 +1,28 @@
+// The part of a tokenizer that differs between kinds: plain text to ids.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "text/tokenizer.h"
+
+namespace flexq {
+
+// Immutable and shareable. Refers to the tokenizer's data, which must outlive it.
+class TextEncoder {
+ public:
+  virtual ~TextEncoder() = default;
+
+  // Appends the ids of `text` (any bytes, at most kMaxTextBytes) to `ids` and adds the work done
+  // to `counters`. Neither BOS nor control pieces.
+  virtual void encode(std::string_view text, std::vector<int32_t>& ids,
+                      EncodeCounters& counters) const = 0;
+
+  // See Tokenizer::id_of.
+  virtual int32_t id_of(std::string_view piece) const = 0;
+};
+
+}  // namespace flexq

@@ -1,0 +1,86 @@
+// Text to token ids and back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/status.h"
+#include "text/tokenizer_data.h"
+
+namespace flexq {
+
+// The longest text that one call encodes, in bytes.
+inline constexpr int64_t kMaxTextBytes = int64_t{1} << 28;
+
+struct EncodeOptions {
+  // Put BOS in front, if the model expects one (TokenizerData::add_bos).
+  bool add_bos = true;
+  // Turn control pieces spelled out in the text (<s>, </s>) into their ids. Only for text that
+  // the application itself wrote: in a user's text it would let the user forge roles. The text
+  // between control pieces is encoded part by part, each like a text of its own.
+  bool parse_special = false;
+};
+
+struct EncodeCounters {
+  int64_t n_queue_operations = 0;  // insertions into and removals from the merge queue
+};
+
+class TextEncoder;  // text_encoder.h: the part that differs between kinds of tokenizers
+class PrefixMatcher;
+
+// Immutable: any number of threads may use one tokenizer at the same time.
+class Tokenizer {
+ public:
+  // Validates `data` and builds the lookup tables. Errors of validate_tokenizer().
+  static Result<std::shared_ptr<const Tokenizer>> create(TokenizerData data);
+  ~Tokenizer();
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  // Ids of `text`, which may be any bytes: each byte that is part of no valid UTF-8 character
+  // counts as U+FFFD. O(n log n) time, O(n) memory. kLimitExceeded for a text longer than
+  // kMaxTextBytes. `counters`, where given, is set to the work done by this call.
+  Result<std::vector<int32_t>> encode(std::string_view text, const EncodeOptions& options = {},
+                                      EncodeCounters* counters = nullptr) const;
+
+  // The text of `ids`, always valid UTF-8. Control tokens render as nothing, the space that
+  // encode() put in front is removed, byte tokens that form no valid character become U+FFFD each.
+  // decode(encode(x)) == x for every valid UTF-8 text without U+2581, unless the model removes
+  // extra whitespace or lacks byte fallback. An id outside [0, n_vocab) is kInvalidArgument.
+  //
+  // Text generated after a prompt is decode(prompt + generated) minus decode(prompt): TokenStream
+  // hands it out token by token.
+  Result<std::string> decode(std::span<const int32_t> ids) const;
+
+  // The bytes that one token stands for, wherever it occurs: U+2581 as a space, a byte token as
+  // its byte (no valid UTF-8 alone, perhaps), nothing for control tokens. The view lives as long
+  // as the tokenizer. An id outside [0, n_vocab) gives an empty view.
+  std::string_view piece_bytes(int32_t id) const;
+
+  // The id of a piece exactly as the vocabulary spells it (spaces as U+2581; control and byte
+  // pieces included), or -1.
+  int32_t id_of(std::string_view piece) const;
+
+  int32_t n_vocab() const { return data_.n_vocab(); }
+  int32_t bos_id() const { return data_.bos_id; }  // -1: none, as for the other special ids
+  int32_t eos_id() const { return data_.eos_id; }
+  int32_t unk_id() const { return data_.unk_id; }
+  int32_t pad_id() const { return data_.pad_id; }
+  const TokenizerData& data() const { return data_; }  // for serialize_tokenizer()
+
+ private:
+  explicit Tokenizer(TokenizerData data);
+  Status build();
+
+  TokenizerData data_;
+  std::string rendered_;                 // piece_bytes() of all pieces, one after the other
+  std::vector<uint32_t> rendered_ends_;  // (n_vocab)
+  std::unique_ptr<const PrefixMatcher> control_pieces_;
+  std::unique_ptr<const TextEncoder> encoder_;
+};
+
+}  // namespace flexq

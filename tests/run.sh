@@ -1,0 +1,23 @@
+#!/bin/bash
+# Runs every test on a bare Debian 12 machine: installs packages, builds the release, asan and tsan
+# presets, and runs one ctest over all three; its summary comes last. Exit code 0 only when
+# everything was built and passed.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+tools/install-packages.sh --tests || exit 1
+
+# Builds go on after an error: what could not be built fails in ctest, by name.
+failed=0
+cmake --preset release -DFLEXQ_BUILD_TESTS=ON -DFLEXQ_TEST_SANITIZERS=ON || exit 1
+cmake --build --preset release -- -k 0 || failed=1
+cmake --preset asan || failed=1
+cmake --build --preset asan --target asan_programs -- -k 0 || failed=1
+cmake --preset tsan || failed=1
+cmake --build --preset tsan --target tsan_programs -- -k 0 || failed=1
+
+data=${FLEXQ_REFERENCE_DATA:-../shared/data}
+[ -d "$data" ] || echo "No reference data at $data: tests that need it are reported as skipped."
+[ "$failed" = 0 ] || echo "The build failed (see above): the run cannot pass."
+ctest --preset release || failed=1
+exit "$failed"

@@ -1,0 +1,240 @@
+// flexq bench e2e: prefill and decode speed of whole models, against the memory's read speed.
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <random>
+#include <vector>
+
+#include "commands.h"
+#include "interrupt.h"
+#include "memory_bandwidth.h"
+#include "terminal_output.h"
+#include "text_format.h"
+
+namespace flexq_tool {
+namespace {
+
+struct BenchCommand {
+  CommonOptions common;
+  std::vector<std::string> models;
+  std::vector<int32_t> batch_sizes = {1};
+  int32_t n_prompt = 128;
+  int32_t n_generate = 64;
+  int32_t n_repeats = 3;
+};
+
+struct BenchResult {
+  std::string shape;
+  flexq_model_info info = {};
+  int32_t batch = 0;
+  double prefill_tokens_per_second = 0;
+  double decode_tokens_per_second = 0;
+  double read_bandwidth = 0;  // bytes per second
+
+  // Decode steps per second, as a part of what reading all weights once per step would allow.
+  double decode_floor_ratio() const {
+    const double steps_per_second = decode_tokens_per_second / batch;
+    return steps_per_second * static_cast<double>(info.decode_weight_bytes) / read_bandwidth;
+  }
+};
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t middle = values.size() / 2;
+  return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+// Speed of `batch_size` sequences that advance together through one model.
+class Measurement {
+ public:
+  Measurement(const BenchCommand& command, const Model& model, int32_t batch_size, int32_t n_vocab)
+      : command_(command), model_(model), batch_size_(batch_size), any_token_(0, n_vocab - 1) {}
+
+  // Reports failures; returns an exit code.
+  int run(BenchResult& result) {
+    if (const int code = create(); code != kExitOk) return code;
+    const InterruptWatcher watcher([this] { flexq_batch_cancel(batch_.get()); });
+    std::vector<double> prefill;
+    std::vector<double> decode;
+    // The first round starts the threads and fills the caches; it does not count.
+    for (int32_t repeat = -1; repeat < command_.n_repeats; ++repeat) {
+      double prefill_seconds = 0;
+      double decode_seconds = 0;
+      const flexq_status status = run_once(prefill_seconds, decode_seconds);
+      if (status != FLEXQ_OK) return report_failure(result.shape, status);
+      if (repeat < 0) continue;
+      prefill.push_back(batch_size_ * command_.n_prompt / prefill_seconds);
+      decode.push_back(batch_size_ * command_.n_generate / decode_seconds);
+    }
+    result.batch = batch_size_;
+    result.prefill_tokens_per_second = median(prefill);
+    result.decode_tokens_per_second = median(decode);
+    return kExitOk;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  int create() {
+    ContextOptions options;
+    flexq_status status = flexq_context_options_create(Out(options));
+    if (status != FLEXQ_OK) return report_failure("context options", status);
+    status = flexq_context_options_set_context_tokens(options.get(),
+                                                      command_.n_prompt + command_.n_generate);
+    if (status != FLEXQ_OK) return report_failure("--prompt and --generate", status);
+    if (flexq_context_options_set_sequences(options.get(), batch_size_) != FLEXQ_OK) {
+      return report_usage("--batch");
+    }
+    status = flexq_context_create(model_.get(), options.get(), Out(context_));
+    if (status != FLEXQ_OK) return report_failure("--prompt and --generate", status);
+    status = flexq_batch_create(Out(batch_));
+    return status == FLEXQ_OK ? kExitOk : report_failure("batch", status);
+  }
+
+  flexq_status run_once(double& prefill_seconds, double& decode_seconds) {
+    for (int32_t sequence = 0; sequence < batch_size_; ++sequence) {
+      const flexq_status status = flexq_context_rewind(context_.get(), sequence, 0);
+      if (status != FLEXQ_OK) return status;
+    }
+    random_.seed(1);
+    flexq_status status = step(command_.n_prompt, prefill_seconds);
+    for (int32_t i = 0; status == FLEXQ_OK && i < command_.n_generate; ++i) {
+      status = step(1, decode_seconds);
+    }
+    return status;
+  }
+
+  // Computes n_tokens more of every sequence and the logits after them; adds the time.
+  flexq_status step(int32_t n_tokens, double& seconds) {
+    // Clearing takes back a cancel, so the signal is asked for after it.
+    flexq_status status = flexq_batch_clear(batch_.get());
+    if (interrupt_signal() != 0) flexq_batch_cancel(batch_.get());
+    std::vector<int32_t> tokens(static_cast<size_t>(n_tokens));
+    for (int32_t sequence = 0; status == FLEXQ_OK && sequence < batch_size_; ++sequence) {
+      for (int32_t& token : tokens)
+        token = any_token_(random_);
+      status = flexq_batch_add(batch_.get(), sequence, tokens.data(), n_tokens, FLEXQ_OUTPUT_LAST);
+    }
+    if (status != FLEXQ_OK) return status;
+    const Clock::time_point begin = Clock::now();
+    status = flexq_context_decode(context_.get(), batch_.get());
+    seconds += std::chrono::duration<double>(Clock::now() - begin).count();
+    return status;
+  }
+
+  const BenchCommand& command_;
+  const Model& model_;
+  const int32_t batch_size_;
+  std::uniform_int_distribution<int32_t> any_token_;
+  std::mt19937 random_;
+  Context context_;
+  Batch batch_;
+};
+
+// "llama-2-7b" for "models/llama-2-7b.flexq" and for "models/llama-2-7b/".
+std::string shape_name(const std::string& path) {
+  std::filesystem::path name(path);
+  if (!name.has_filename()) name = name.parent_path();
+  return name.extension() == ".flexq" ? name.stem().string() : name.filename().string();
+}
+
+int bench_model(const BenchCommand& command, const std::string& path, double& read_bandwidth,
+                std::vector<BenchResult>& results) {
+  BenchResult result;
+  result.shape = shape_name(path);
+  Model model;
+  if (const int code = load_model(path, command.common, model); code != kExitOk) return code;
+  result.info.struct_size = sizeof result.info;
+  const flexq_status status = flexq_model_get_info(model.get(), &result.info);
+  if (status != FLEXQ_OK) return report_failure(path, status);
+  if (read_bandwidth == 0) read_bandwidth = measure_read_bandwidth(result.info.n_threads);
+  result.read_bandwidth = read_bandwidth;
+  for (const int32_t batch_size : command.batch_sizes) {
+    Measurement measurement(command, model, batch_size, result.info.n_vocab);
+    if (const int code = measurement.run(result); code != kExitOk) return code;
+    results.push_back(result);
+  }
+  return kExitOk;
+}
+
+nlohmann::ordered_json to_json(const BenchCommand& command, const BenchResult& result) {
+  return {{"device", result.info.device},
+          {"shape", result.shape},
+          {"policy", result.info.policy},
+          {"threads", result.info.n_threads},
+          {"batch", result.batch},
+          {"prompt_tokens", command.n_prompt},
+          {"generated_tokens", command.n_generate},
+          {"prefill_tokens_per_second", result.prefill_tokens_per_second},
+          {"decode_tokens_per_second", result.decode_tokens_per_second},
+          {"weight_bytes", result.info.decode_weight_bytes},
+          {"read_bandwidth_bytes_per_second", result.read_bandwidth},
+          {"decode_floor_ratio", result.decode_floor_ratio()}};
+}
+
+int print_results(const BenchCommand& command, const std::vector<BenchResult>& results) {
+  if (command.common.json) {
+    nlohmann::ordered_json rows = nlohmann::ordered_json::array();
+    for (const BenchResult& result : results)
+      rows.push_back(to_json(command, result));
+    return print_json({{"results", std::move(rows)}});
+  }
+  Table table({"model", "device", "policy", "threads", "batch", "prefill tok/s", "decode tok/s",
+               "weights", "floor ratio"});
+  for (const BenchResult& result : results) {
+    table.add(
+        {one_line(result.shape), result.info.device, result.info.policy,
+         std::to_string(result.info.n_threads), std::to_string(result.batch),
+         fixed(result.prefill_tokens_per_second, 1), fixed(result.decode_tokens_per_second, 1),
+         format_bytes(result.info.decode_weight_bytes), fixed(result.decode_floor_ratio(), 3)});
+  }
+  return print(table.text() + "prompt " + std::to_string(command.n_prompt) + " tokens, generate " +
+               std::to_string(command.n_generate) + ", memory read speed " +
+               format_bytes(static_cast<int64_t>(results.front().read_bandwidth)) + "/s\n");
+}
+
+int bench_e2e(const BenchCommand& command) {
+  std::vector<BenchResult> results;
+  double read_bandwidth = 0;
+  for (const std::string& path : command.models) {
+    const int code = bench_model(command, path, read_bandwidth, results);
+    if (code != kExitOk) return code;
+  }
+  return print_results(command, results);
+}
+
+}  // namespace
+
+void add_bench_e2e_command(CLI::App& parent, Work& selected) {
+  auto command = std::make_shared<BenchCommand>();
+  CLI::App* app = parent.add_subcommand("e2e", "Prefill and decode speed of whole models");
+  app->add_option("MODEL", command->models, "Bundles or checkpoint folders")
+      ->required()
+      ->type_name("");
+  add_number(*app, "--prompt", command->n_prompt, "N", "Prompt tokens of each sequence")
+      ->check(integer_from(1, 1 << 22));
+  add_number(*app, "--generate", command->n_generate, "N", "Decode steps")
+      ->check(integer_from(1, 1 << 22));
+  app->add_option("--batch", command->batch_sizes, "Sequences that advance together")
+      ->delimiter(',')
+      ->check(integer_from(1, 1 << 16))
+      ->allow_extra_args(false)
+      ->default_str("1")
+      ->type_name("N,...");
+  add_number(*app, "--repeat", command->n_repeats, "N", "Rounds; the median counts")
+      ->check(integer_from(1, 1000));
+  add_common_options(*app, command->common);
+  app->footer(
+      "Tokens are random. The floor ratio compares decode steps with the time that reading all\n"
+      "weights of a step once takes at the memory's read speed (all threads sum 1 GiB, best of 5,\n"
+      "in the same run); it exceeds 1 where the weights fit into the processor's caches.\n"
+      "Example:\n"
+      "  flexq bench e2e llama-2-7b.flexq ./llama-2-7b --batch 1,4,8 --json\n"
+      "JSON: {\"results\": [{\"device\", \"shape\", \"policy\", \"threads\", \"batch\",\n"
+      "\"prompt_tokens\", \"generated_tokens\", \"prefill_tokens_per_second\",\n"
+      "\"decode_tokens_per_second\", \"weight_bytes\", \"read_bandwidth_bytes_per_second\",\n"
+      "\"decode_floor_ratio\"}]}");
+  app->callback([command, &selected] { selected = [command] { return bench_e2e(*command); }; });
+}
+
+}  // namespace flexq_tool

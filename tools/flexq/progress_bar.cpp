@@ -1,0 +1,48 @@
+#include "progress_bar.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "interrupt.h"
+#include "terminal_output.h"
+#include "text_format.h"
+
+namespace flexq_tool {
+namespace {
+
+// Operations that take less show no bar at all.
+constexpr auto kFirstDrawAfter = std::chrono::milliseconds(300);
+constexpr auto kRedrawAfter = std::chrono::milliseconds(100);
+constexpr int64_t kBarCells = 40;
+
+}  // namespace
+
+ProgressBar::ProgressBar(std::string label)
+    : label_(std::move(label)),
+      is_terminal_(isatty(STDERR_FILENO) == 1),
+      next_draw_(Clock::now() + kFirstDrawAfter) {}
+
+ProgressBar::~ProgressBar() {
+  if (is_drawn_) (void)write_all(STDERR_FILENO, "\r\x1b[K");
+}
+
+void ProgressBar::update(int64_t done, int64_t total) {
+  if (!is_terminal_ || Clock::now() < next_draw_) return;
+  next_draw_ = Clock::now() + kRedrawAfter;
+  is_drawn_ = true;
+  const double part =
+      total > 0 ? std::clamp(static_cast<double>(done) / static_cast<double>(total), 0.0, 1.0) : 0;
+  const auto full = static_cast<size_t>(part * kBarCells);
+  (void)write_all(STDERR_FILENO, "\r" + label_ + " [" + std::string(full, '#') +
+                                     std::string(kBarCells - full, '.') + "] " +
+                                     fixed(100 * part, 0) + "%\x1b[K");
+}
+
+int32_t ProgressBar::callback(int64_t done, int64_t total, void* progress_bar) {
+  static_cast<ProgressBar*>(progress_bar)->update(done, total);
+  return interrupt_signal() != 0 ? 1 : 0;
+}
+
+}  // namespace flexq_tool
