@@ -21,20 +21,23 @@
  * Handles    All handle types are opaque and reference-counted inside. Whoever gets one from a
  *            *_create, *_open, *_load or *_tokenizer function owns it and gives it back with
  *            *_release (NULL is allowed and does nothing). Handles keep alive what they depend on
- * (a context its model, a generator its context), so the order of releases does not matter, and
- * releasing a handle while another thread is inside a call on it is safe: the call ends normally.
- * No new call may start on a handle after its release. Threads    flexq_model, flexq_tokenizer,
- * flexq_source and flexq_bundle may be used from any number of threads at once. A flexq_context,
- * with the generators on it, is used by one thread at a time; a second thread inside it gets
- * FLEXQ_ERROR_INVALID_STATE. Option objects, flexq_sampling and flexq_batch belong to one thread at
- * a time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel may be called from any
- *            thread (not from a signal handler) at any time before the release.
+ *            (a context its model, a generator its context), so the order of releases does not
+ *            matter, and releasing a handle while another thread is inside a call on it is safe:
+ *            the call ends normally. No new call may start on a handle after its release.
+ * Threads    flexq_model, flexq_tokenizer, flexq_source and flexq_bundle may be used from any
+ *            number of threads at once. A flexq_context, with the generators on it, is used by one
+ *            thread at a time; a second thread inside it, reading what it holds included, gets
+ *            FLEXQ_ERROR_INVALID_STATE and disturbs nothing. A call is inside until it returns,
+ *            callbacks included. Option objects, flexq_sampling and flexq_batch belong to one
+ *            thread at a time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel
+ *            may be called from any thread (not from a signal handler) at any time before the
+ *            release.
  * Text       UTF-8, as pointer and length in bytes; not NUL-terminated, zero bytes allowed.
  *            Names, keys, values and paths are NUL-terminated strings.
  * Buffers    Functions that fill a caller's buffer take (buffer, capacity, out length). The length
  *            is always written; if it exceeds the capacity nothing else is written and the call
- *            returns FLEXQ_ERROR_BUFFER_TOO_SMALL. Passing NULL and 0 asks for the length. Text is
- *            written without a terminating NUL.
+ *            returns FLEXQ_ERROR_BUFFER_TOO_SMALL. Passing NULL and 0 asks for the length (the
+ *            status is FLEXQ_OK when that is 0). Text is written without a terminating NUL.
  * Structs    Only read-only info structs exist. Set struct_size = sizeof(the struct) before the
  *            call; later versions append fields and fill no more than struct_size bytes.
  * Options    Opaque objects. A NULL option object means the defaults. Every options object copies
@@ -142,8 +145,9 @@ typedef void (*flexq_log_callback)(int32_t level, const char* text, int64_t text
                                    void* user_data);
 
 /* Sets the process-wide log callback for messages up to max_level, or silences the library with
- * NULL (the default). When the call returns no thread is inside the old callback any more; do not
- * call it from the callback itself. Errors: INVALID_ARGUMENT (max_level). */
+ * NULL (the default; max_level is then ignored). When the call returns no thread is inside the old
+ * callback any more; do not call it from the callback itself. Errors: INVALID_ARGUMENT (max_level).
+ */
 FLEXQ_API flexq_status flexq_set_log_callback(flexq_log_callback callback, int32_t max_level,
                                               void* user_data);
 
@@ -188,8 +192,9 @@ typedef struct flexq_source flexq_source;
  * Errors: NOT_FOUND, INVALID_ARGUMENT. */
 FLEXQ_API flexq_status flexq_source_open(const char* path, flexq_source** source);
 
-/* A bundle in the caller's memory, not copied: it must stay unchanged until the source and every
- * call that uses it are done. A loaded model does not need it any more. */
+/* A bundle in the caller's memory, not copied: it must stay unchanged until the source, every call
+ * that uses it and every flexq_bundle opened from it are done. A loaded model does not need it any
+ * more. */
 FLEXQ_API flexq_status flexq_source_from_memory(const void* bytes, int64_t n_bytes,
                                                 flexq_source** source);
 
@@ -199,7 +204,8 @@ FLEXQ_API flexq_status flexq_source_from_memory(const void* bytes, int64_t n_byt
 typedef int32_t (*flexq_read_callback)(int64_t offset, void* buffer, int64_t n_bytes,
                                        void* user_data);
 
-/* A bundle of size_bytes behind a read callback (an archive, an asset, an object store). */
+/* A bundle of size_bytes behind a read callback (an archive, an asset, an object store). The
+ * callback is used as long as memory would be. */
 FLEXQ_API flexq_status flexq_source_from_callback(int64_t size_bytes, flexq_read_callback read,
                                                   void* user_data, flexq_source** source);
 
@@ -461,22 +467,23 @@ FLEXQ_API void flexq_batch_cancel(flexq_batch* batch);
  * CANCELLED, NON_FINITE (NaN or infinity in a wanted row). */
 FLEXQ_API flexq_status flexq_context_decode(flexq_context* context, flexq_batch* batch);
 
-/* Rows that the last successful decode gave. */
+/* Rows that the last successful decode gave; 0 also while another thread is inside the context. */
 FLEXQ_API int32_t flexq_context_output_count(const flexq_context* context);
 
 /* (n_vocab) logits of an output row; owned by the context, valid until its next decode,
- * score or generator call. */
+ * score or generator call. n_vocab may be NULL. */
 FLEXQ_API flexq_status flexq_context_logits(const flexq_context* context, int32_t row,
                                             const float** logits, int32_t* n_vocab);
 
 /* (n_embd) final hidden state after the last norm, the model's embedding of the text so far;
- * lifetime as flexq_context_logits. */
+ * lifetime as flexq_context_logits. n_embd may be NULL. */
 FLEXQ_API flexq_status flexq_context_embedding(const flexq_context* context, int32_t row,
                                                const float** embedding, int32_t* n_embd);
 
 /* --- sequences --- */
 
-/* Tokens in the cache for a sequence; -1 for a sequence that does not exist. */
+/* Tokens in the cache for a sequence; -1 for a sequence that does not exist, and while another
+ * thread is inside the context. */
 FLEXQ_API int32_t flexq_context_sequence_length(const flexq_context* context, int32_t sequence);
 
 /* Keeps the first n_tokens and forgets the rest; 0 empties the sequence. Frees pages at once. */
@@ -500,17 +507,18 @@ FLEXQ_API flexq_status flexq_context_score(flexq_context* context, const int32_t
 
 /* How the next token is drawn from logits. The stages, in this order:
  *   1. logit bias            logit += bias
- *   2. penalties             over the tokens of prompt and answer (the last penalty_window): logit
- * > 0 ? logit / repetition : logit * repetition; then logit -= presence + frequency * occurrences
+ *   2. penalties             over the tokens of prompt and answer (the last penalty_window):
+ *                            logit > 0 ? logit / repetition : logit * repetition;
+ *                            then logit -= presence + frequency * occurrences
  *   3. temperature 0         take the largest logit (the lowest id among equals) and stop here
  *   4. logits / temperature
  *   5. top-k                 keep the k largest
  *   6. min-p                 keep p >= min_p * largest p
  *   7. top-p                 keep the fewest largest whose probabilities reach top_p
  *   8. draw                  by the running sum of probabilities over ascending ids, with one
- * uniform number that depends on (seed, position) alone Numbers are counter-based (Philox 4x32-10):
- * the same seed and position give the same draw whatever was generated before, alone or in a batch.
- * Ties in 5-7 are broken by the lower id. */
+ *                            uniform number that depends on (seed, position) alone
+ * Numbers are counter-based (Philox 4x32-10): the same seed and position give the same draw
+ * whatever was generated before, alone or in a batch. Ties in 5-7 are broken by the lower id. */
 typedef struct flexq_sampling flexq_sampling;
 
 /* Defaults: temperature 0 (greedy), top_k 0 (off), top_p 1 (off), min_p 0 (off), penalties off (1,
@@ -518,12 +526,13 @@ typedef struct flexq_sampling flexq_sampling;
 FLEXQ_API flexq_status flexq_sampling_create(flexq_sampling** sampling);
 FLEXQ_API void flexq_sampling_release(flexq_sampling* sampling);
 
+/* temperature in [0, 100], top_k in [0, 2^20], top_p and min_p in [0, 1]. */
 FLEXQ_API flexq_status flexq_sampling_set_temperature(flexq_sampling* sampling, float temperature);
 FLEXQ_API flexq_status flexq_sampling_set_top_k(flexq_sampling* sampling, int32_t top_k);
 FLEXQ_API flexq_status flexq_sampling_set_top_p(flexq_sampling* sampling, float top_p);
 FLEXQ_API flexq_status flexq_sampling_set_min_p(flexq_sampling* sampling, float min_p);
 FLEXQ_API flexq_status flexq_sampling_set_seed(flexq_sampling* sampling, uint64_t seed);
-/* repetition in (0, 100], presence and frequency in [-100, 100]. */
+/* repetition in (0, 100], presence and frequency in [-100, 100], penalty_window 0 or more. */
 FLEXQ_API flexq_status flexq_sampling_set_penalties(flexq_sampling* sampling, float repetition,
                                                     float presence, float frequency,
                                                     int32_t penalty_window);

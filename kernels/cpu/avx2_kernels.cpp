@@ -22,7 +22,9 @@ void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* 
     high = _mm256_fmadd_ps(x_high, x_high, high);
   }
   const float mean_square = reduce_lanes(low, high) / static_cast<float>(n);
-  const __m256 r = _mm256_set1_ps(1.0f / _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean_square + eps))));
+  const float root = _mm_cvtss_f32(_mm_sqrt_ss(_mm_set_ss(mean_square + eps)));
+  // Infinity minus itself is NaN: without it an overflow would make r, and every y, a quiet 0.
+  const __m256 r = _mm256_set1_ps(1.0f / root + (mean_square - mean_square));
   for (int64_t i = 0; i < n; i += kFloats) {
     const __m256 scaled = _mm256_mul_ps(load_floats(x + i, n - i), r);
     store_floats(y + i, n - i, _mm256_mul_ps(scaled, load_floats(weight + i, n - i)));

@@ -29,6 +29,11 @@ constexpr int64_t kStepsPerUnit = kGroupSize / 4;
 // every 4 KB page.
 constexpr int64_t kPrefetchBytes = 4096;
 
+inline void prefetch_quad(const uint8_t* quad) {
+  for (int64_t plane = 0; plane < w6::kPlanesPerQuad; ++plane)
+    _mm_prefetch(quad + kPrefetchBytes + plane * w6::kPlaneBytes, _MM_HINT_T0);
+}
+
 // Four activation codes in every 32-bit lane.
 inline __m256i broadcast_codes(const int8_t* codes) {
   int32_t word;
@@ -68,8 +73,7 @@ void block_one_token(const PackedW6& w, const QuantizedRows& x, int64_t block, f
     __m256i dot_high = dot_low;
     for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
       const uint8_t* planes = unit + quad * w6::kQuadBytes;
-      for (int64_t plane = 0; plane < w6::kPlanesPerQuad; ++plane)
-        _mm_prefetch(planes + kPrefetchBytes + plane * w6::kPlaneBytes, _MM_HINT_T0);
+      prefetch_quad(planes);
       __m256i inputs[4];
       for (int64_t step = 0; step < 4; ++step)
         inputs[step] = broadcast_codes(codes + quad * w6::kQuadColumns + step * 4);
@@ -93,6 +97,7 @@ void block_one_token(const PackedW6& w, const QuantizedRows& x, int64_t block, f
 // A unit to steps of 64 bytes, weights: (32 steps, 16 rows, 4 columns), 32-byte aligned.
 void unpack_unit(const uint8_t* unit, uint8_t* weights) {
   for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
+    prefetch_quad(unit + quad * w6::kQuadBytes);
     for (int64_t half = 0; half < 2; ++half) {
       const QuadCodes u = unpack_quad(unit + quad * w6::kQuadBytes + half * kHalfPlaneBytes);
       uint8_t* target = weights + quad * 4 * kStepBytes + half * kHalfPlaneBytes;
@@ -124,6 +129,8 @@ void unit_tokens(const uint8_t* weights, const QuantizedRows& x, int64_t x_first
       const __m256i x1 = broadcast_codes(codes + t * token_bytes + step * 4 + 4);
       dot_low[t] = _mm256_add_epi32(dot_low[t], dot_two_steps(u0_low, x0, u1_low, x1));
       dot_high[t] = _mm256_add_epi32(dot_high[t], dot_two_steps(u0_high, x0, u1_high, x1));
+      // Keeps the tokens apart: gcc would otherwise start all of them at once and spill.
+      __asm__ volatile("" : "+x"(dot_low[t]), "+x"(dot_high[t]));
     }
   }
   for (int t = 0; t < kTokens; ++t) {

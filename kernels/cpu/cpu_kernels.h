@@ -53,6 +53,7 @@ struct CpuKernels {
   const char* name;  // "portable", "avx2"
 
   // y[i] = (x[i] * r) * weight[i], r = 1 / sqrt(dot16(x, x, n) / n + eps). x and y may be the same.
+  // Where the sum of squares is not finite every y is NaN, so that the fault reaches the logits.
   void (*rms_norm)(const float* x, const float* weight, int64_t n, float eps, float* y);
 
   // Per group of 128 (the last may be shorter): amax over |x|; scale = max(amax / (2^(bits-1) - 1),

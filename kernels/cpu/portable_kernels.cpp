@@ -70,7 +70,8 @@ float load_bf16(const uint16_t* x) {
 
 void rms_norm(const float* x, const float* weight, int64_t n, float eps, float* y) {
   const float mean_square = dot16(x, x, n, load_f32) / static_cast<float>(n);
-  const float r = 1.0f / std::sqrt(mean_square + eps);
+  // Infinity minus itself is NaN: without it an overflow would make r, and every y, a quiet 0.
+  const float r = 1.0f / std::sqrt(mean_square + eps) + (mean_square - mean_square);
   for (int64_t i = 0; i < n; ++i)
     y[i] = (x[i] * r) * weight[i];
 }

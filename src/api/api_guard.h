@@ -82,13 +82,18 @@ Status null_argument(const char* name);
 
 Status invalid_range(const char* name, double low, double high, double found);
 
-// (buffer, capacity, out length): the length is always written.
+// (buffer, capacity, out length): the length is always written, whatever the status.
 template <typename T, typename Length>
 Status fill_buffer(const T* values, Length n, T* buffer, Length capacity, Length* length,
                    const char* what) {
   FLEXQ_REQUIRE(length);
   *length = n;
-  if (n > capacity || capacity < 0) {
+  if (capacity < 0) {
+    return Status::error(StatusCode::kInvalidArgument,
+                         "%s: expected a capacity of 0 or more, found %lld", what,
+                         static_cast<long long>(capacity));
+  }
+  if (n > capacity) {
     return Status::error(StatusCode::kBufferTooSmall, "%s: expected room for %lld, found %lld",
                          what, static_cast<long long>(n), static_cast<long long>(capacity));
   }
@@ -103,18 +108,22 @@ inline Status fill_text(std::string_view text, char* buffer, int64_t capacity, i
                      "text buffer");
 }
 
+// Whether an info struct can be filled. Long work checks it first, so that no result gets lost.
+template <typename T>
+Status check_info(const T* info) {
+  if (info == nullptr) return null_argument("info struct");
+  if (info->struct_size >= 2 * sizeof(uint32_t)) return Status();
+  return Status::error(StatusCode::kInvalidArgument,
+                       "struct_size: expected sizeof the struct (%zu), found %u", sizeof(T),
+                       info->struct_size);
+}
+
 // Copies as much of a filled info struct as the caller's struct_size allows.
 template <typename T>
 Status fill_info(T filled, T* info) {
-  FLEXQ_REQUIRE(info);
-  uint32_t size = info->struct_size;
-  if (size < 2 * sizeof(uint32_t)) {
-    return Status::error(StatusCode::kInvalidArgument,
-                         "struct_size: expected sizeof the struct (%zu), found %u", sizeof(T),
-                         size);
-  }
-  if (size > sizeof(T)) size = sizeof(T);
+  FLEXQ_RETURN_IF_ERROR(check_info(info));
   filled.struct_size = info->struct_size;
+  const size_t size = info->struct_size < sizeof(T) ? info->struct_size : sizeof(T);
   memcpy(static_cast<void*>(info), &filled, size);
   return Status();
 }

@@ -224,7 +224,8 @@ flexq_status flexq_batch_add(flexq_batch* batch, int32_t sequence, const int32_t
 }
 
 void flexq_batch_cancel(flexq_batch* batch) {
-  if (batch != nullptr) batch->cancelled.store(true);
+  const Held held(batch);
+  if (held) held->cancelled.store(true);
 }
 
 flexq_status flexq_context_decode(flexq_context* context, flexq_batch* batch) {
@@ -249,7 +250,12 @@ flexq_status flexq_context_decode(flexq_context* context, flexq_batch* batch) {
 }
 
 int32_t flexq_context_output_count(const flexq_context* context) {
-  return context != nullptr ? context->context->output_count() : 0;
+  return guarded_value(0, [&]() -> int32_t {
+    if (context == nullptr) return 0;
+    const Held held(context);
+    const ContextUse use(*held->context);
+    return use.status().ok() ? held->context->output_count() : 0;
+  });
 }
 
 flexq_status flexq_context_logits(const flexq_context* context, int32_t row, const float** logits,
@@ -258,6 +264,8 @@ flexq_status flexq_context_logits(const flexq_context* context, int32_t row, con
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(logits);
     const Held held(context);
+    const ContextUse use(*held->context);
+    FLEXQ_RETURN_IF_ERROR(use.status());
     FLEXQ_RETURN_IF_ERROR(check_output_row(*held->context, row));
     *logits = held->context->logits_row(row);
     if (n_vocab != nullptr) *n_vocab = held->context->plan().shape.n_vocab;
@@ -271,6 +279,8 @@ flexq_status flexq_context_embedding(const flexq_context* context, int32_t row,
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(embedding);
     const Held held(context);
+    const ContextUse use(*held->context);
+    FLEXQ_RETURN_IF_ERROR(use.status());
     FLEXQ_RETURN_IF_ERROR(check_output_row(*held->context, row));
     *embedding = held->context->hidden_row(row);
     if (n_embd != nullptr) *n_embd = held->context->plan().shape.n_embd;
@@ -282,6 +292,8 @@ int32_t flexq_context_sequence_length(const flexq_context* context, int32_t sequ
   return guarded_value(-1, [&]() -> int32_t {
     if (context == nullptr || sequence < 0) return -1;
     const Held held(context);
+    const ContextUse use(*held->context);
+    if (!use.status().ok()) return -1;
     const flexq::KvCache& cache = held->context->cache();
     return sequence < cache.n_sequences() ? cache.length(sequence) : -1;
   });

@@ -14,6 +14,7 @@ flexq_status flexq_evaluate_perplexity(const flexq_model* model, const char* tex
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(model);
     FLEXQ_REQUIRE(result);
+    FLEXQ_RETURN_IF_ERROR(flexq::api::check_info(result));
     std::string_view view;
     FLEXQ_RETURN_IF_ERROR(flexq::api::make_text("text", text, text_bytes, &view));
     if (max_windows < 0) return flexq::api::invalid_range("max_windows", 0, INT32_MAX, max_windows);

@@ -31,10 +31,9 @@ flexq_status set_option(flexq_generator_options* options, T flexq::GeneratorOpti
   });
 }
 
-// Computes one event and shows it through the C struct; its pointers live in the handle.
+// Computes one event and shows it through the C struct; its pointers live in the handle. The caller
+// has the context.
 Status next_event(flexq_generator& handle, flexq_token_event* event) {
-  const ContextUse use(handle.generator->context());
-  FLEXQ_RETURN_IF_ERROR(use.status());
   FLEXQ_ASSIGN_OR_RETURN(const flexq::TokenEvent next, handle.generator->next());
   handle.alternative_tokens.clear();
   handle.alternative_log_probs.clear();
@@ -45,7 +44,7 @@ Status next_event(flexq_generator& handle, flexq_token_event* event) {
   event->finish_reason = static_cast<int32_t>(next.finish_reason);
   event->token = next.token;
   event->position = next.position;
-  event->text = next.text.data();
+  event->text = next.text.empty() ? "" : next.text.data();
   event->text_bytes = static_cast<int64_t>(next.text.size());
   event->log_prob = next.log_prob;
   event->n_alternatives = static_cast<int32_t>(next.alternatives.size());
@@ -54,8 +53,9 @@ Status next_event(flexq_generator& handle, flexq_token_event* event) {
   return Status();
 }
 
-template <typename Start>
-flexq_status start(flexq_generator* generator, Start&& body) {
+// Runs body(generator) as the one thread inside the generator's context.
+template <typename Body>
+flexq_status with_generator(const flexq_generator* generator, Body&& body) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(generator);
     const Held held(generator);
@@ -158,7 +158,7 @@ void flexq_generator_release(flexq_generator* generator) {
 
 flexq_status flexq_generator_start(flexq_generator* generator, const char* prompt,
                                    int64_t prompt_bytes, int32_t encode_flags) {
-  return start(generator, [&](flexq::Generator& g) -> Status {
+  return with_generator(generator, [&](flexq::Generator& g) -> Status {
     std::string_view view;
     FLEXQ_RETURN_IF_ERROR(flexq::api::make_text("prompt", prompt, prompt_bytes, &view));
     flexq::EncodeOptions options;
@@ -169,7 +169,7 @@ flexq_status flexq_generator_start(flexq_generator* generator, const char* promp
 
 flexq_status flexq_generator_start_tokens(flexq_generator* generator, const int32_t* tokens,
                                           int32_t n_tokens) {
-  return start(generator, [&](flexq::Generator& g) -> Status {
+  return with_generator(generator, [&](flexq::Generator& g) -> Status {
     if (n_tokens < 0) return flexq::api::invalid_range("n_tokens", 0, INT32_MAX, n_tokens);
     if (n_tokens > 0) FLEXQ_REQUIRE(tokens);
     return g.start_tokens({tokens, static_cast<size_t>(n_tokens)});
@@ -180,11 +180,11 @@ flexq_status flexq_generator_next(flexq_generator* generator, flexq_token_event*
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(generator);
     FLEXQ_REQUIRE(event);
+    FLEXQ_RETURN_IF_ERROR(flexq::api::check_info(event));
     const Held held(generator);
+    const ContextUse use(held->generator->context());
+    FLEXQ_RETURN_IF_ERROR(use.status());
     flexq_token_event next = {};
-    next.struct_size = event->struct_size;
-    // Checked before anything is computed: an event must not get lost.
-    FLEXQ_RETURN_IF_ERROR(flexq::api::fill_info(next, event));
     FLEXQ_RETURN_IF_ERROR(next_event(*held, &next));
     return flexq::api::fill_info(next, event);
   });
@@ -195,6 +195,9 @@ flexq_status flexq_generator_run(flexq_generator* generator, flexq_token_callbac
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(generator);
     const Held held(generator);
+    // Held over the callbacks too: what they are shown must not change under them.
+    const ContextUse use(held->generator->context());
+    FLEXQ_RETURN_IF_ERROR(use.status());
     for (;;) {
       flexq_token_event event = {};
       event.struct_size = sizeof event;
@@ -210,15 +213,13 @@ flexq_status flexq_generator_run(flexq_generator* generator, flexq_token_callbac
 }
 
 void flexq_generator_cancel(flexq_generator* generator) {
-  if (generator != nullptr) generator->generator->cancel();
+  const Held held(generator);
+  if (held) held->generator->cancel();
 }
 
 flexq_status flexq_generator_get_stats(const flexq_generator* generator,
                                        flexq_generator_stats* stats) {
-  return guarded([&]() -> Status {
-    FLEXQ_REQUIRE(generator);
-    const Held held(generator);
-    const flexq::Generator& g = *held->generator;
+  return with_generator(generator, [&](const flexq::Generator& g) -> Status {
     flexq_generator_stats filled = {};
     filled.finish_reason = static_cast<int32_t>(g.stats().finish_reason);
     filled.n_prompt_tokens = static_cast<int32_t>(g.prompt_tokens().size());
@@ -232,10 +233,8 @@ flexq_status flexq_generator_get_stats(const flexq_generator* generator,
 
 flexq_status flexq_generator_prompt_tokens(const flexq_generator* generator, int32_t* tokens,
                                            int32_t capacity, int32_t* n_tokens) {
-  return guarded([&]() -> Status {
-    FLEXQ_REQUIRE(generator);
-    const Held held(generator);
-    const std::span<const int32_t> prompt = held->generator->prompt_tokens();
+  return with_generator(generator, [&](const flexq::Generator& g) -> Status {
+    const std::span<const int32_t> prompt = g.prompt_tokens();
     return flexq::api::fill_buffer(prompt.data(), static_cast<int32_t>(prompt.size()), tokens,
                                    capacity, n_tokens, "token buffer");
   });
@@ -243,10 +242,8 @@ flexq_status flexq_generator_prompt_tokens(const flexq_generator* generator, int
 
 flexq_status flexq_generator_tokens(const flexq_generator* generator, int32_t* tokens,
                                     int32_t capacity, int32_t* n_tokens) {
-  return guarded([&]() -> Status {
-    FLEXQ_REQUIRE(generator);
-    const Held held(generator);
-    const std::span<const int32_t> generated = held->generator->tokens();
+  return with_generator(generator, [&](const flexq::Generator& g) -> Status {
+    const std::span<const int32_t> generated = g.tokens();
     return flexq::api::fill_buffer(generated.data(), static_cast<int32_t>(generated.size()), tokens,
                                    capacity, n_tokens, "token buffer");
   });
@@ -254,10 +251,8 @@ flexq_status flexq_generator_tokens(const flexq_generator* generator, int32_t* t
 
 flexq_status flexq_generator_text(const flexq_generator* generator, char* text, int64_t capacity,
                                   int64_t* text_bytes) {
-  return guarded([&]() -> Status {
-    FLEXQ_REQUIRE(generator);
-    const Held held(generator);
-    return flexq::api::fill_text(held->generator->text(), text, capacity, text_bytes);
+  return with_generator(generator, [&](const flexq::Generator& g) -> Status {
+    return flexq::api::fill_text(g.text(), text, capacity, text_bytes);
   });
 }
 

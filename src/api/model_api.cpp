@@ -189,9 +189,10 @@ flexq_status flexq_model_load(flexq_source* source, const flexq_model_options* o
     FLEXQ_REQUIRE(source);
     FLEXQ_REQUIRE(model);
     const Held held(source);
+    const flexq_progress_callback callback = options != nullptr ? options->progress : nullptr;
+    void* const user_data = options != nullptr ? options->progress_user_data : nullptr;
     const auto progress = [&](int64_t done, int64_t total) {
-      return options != nullptr && options->progress != nullptr &&
-             options->progress(done, total, options->progress_user_data) != 0;
+      return callback != nullptr && callback(done, total, user_data) != 0;
     };
     auto made = std::make_unique<flexq_model>();
     FLEXQ_ASSIGN_OR_RETURN(made->model,
@@ -277,6 +278,8 @@ flexq_status flexq_model_plan(flexq_source* source, const flexq_model_options* o
                               flexq_plan* plan) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(source);
+    FLEXQ_REQUIRE(plan);
+    FLEXQ_RETURN_IF_ERROR(flexq::api::check_info(plan));
     if (device_index != 0) return flexq::api::invalid_range("device_index", 0, 0, device_index);
     const Held held(source);
     FLEXQ_ASSIGN_OR_RETURN(const ModelPlan planned,

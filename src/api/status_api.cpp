@@ -30,8 +30,8 @@ Status null_argument(const char* name) {
 }
 
 Status invalid_range(const char* name, double low, double high, double found) {
-  return Status::error(StatusCode::kInvalidArgument, "%s: expected %g to %g, found %g", name, low,
-                       high, found);
+  return Status::error(StatusCode::kInvalidArgument, "%s: expected %.10g to %.10g, found %.10g",
+                       name, low, high, found);
 }
 
 }  // namespace flexq::api

@@ -67,7 +67,7 @@ const char* flexq_build_info(void) {
 flexq_status flexq_set_log_callback(flexq_log_callback callback, int32_t max_level,
                                     void* user_data) {
   return guarded([&]() -> Status {
-    if (max_level < FLEXQ_LOG_ERROR || max_level > FLEXQ_LOG_DEBUG) {
+    if (callback != nullptr && (max_level < FLEXQ_LOG_ERROR || max_level > FLEXQ_LOG_DEBUG)) {
       return flexq::api::invalid_range("max_level", FLEXQ_LOG_ERROR, FLEXQ_LOG_DEBUG, max_level);
     }
     flexq::set_log_callback(callback, static_cast<flexq::LogLevel>(max_level), user_data);

@@ -41,7 +41,8 @@ void flexq_tokenizer_release(flexq_tokenizer* tokenizer) {
 }
 
 int32_t flexq_tokenizer_vocab_size(const flexq_tokenizer* tokenizer) {
-  return tokenizer != nullptr ? tokenizer->tokenizer->n_vocab() : 0;
+  const Held held(tokenizer);
+  return held ? held->tokenizer->n_vocab() : 0;
 }
 
 flexq_status flexq_tokenizer_encode(const flexq_tokenizer* tokenizer, const char* text,

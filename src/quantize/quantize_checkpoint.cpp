@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "base/floating_point.h"
 #include "base/json.h"
 #include "base/thread_pool.h"
 #include "bundle/bundle_format.h"
@@ -78,6 +79,7 @@ Status check_config_text(const Checkpoint& checkpoint) {
 
 Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string& output_path,
                            const QuantizeOptions& options) {
+  const DefaultFloatingPoint environment;
   FLEXQ_RETURN_IF_ERROR(check_output_path(output_path));
   FLEXQ_ASSIGN_OR_RETURN(const PrecisionPolicy policy, find_precision_policy(options.policy));
   if (options.n_threads < 0)

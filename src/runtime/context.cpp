@@ -4,6 +4,8 @@
 #include <chrono>
 #include <cmath>
 
+#include "base/floating_point.h"
+
 namespace flexq {
 namespace {
 
@@ -134,6 +136,7 @@ Status Context::append(std::span<const BatchItem> items) {
 }
 
 Status Context::decode(std::span<const BatchItem> items, StopCheck stop) {
+  const DefaultFloatingPoint environment;
   n_output_rows_ = 0;
   FLEXQ_RETURN_IF_ERROR(check_items(items));
   FLEXQ_RETURN_IF_ERROR(stop());
@@ -224,6 +227,7 @@ Status Context::check_output_rows() const {
 
 Status Context::score(std::span<const int32_t> tokens, float* log_probs,
                       FunctionRef<bool(int64_t, int64_t)> progress) {
+  const DefaultFloatingPoint environment;
   n_output_rows_ = 0;
   if (cache_.length(0) != 0) {
     return Status::error(StatusCode::kInvalidState,

@@ -1,5 +1,6 @@
 #include "runtime/generator.h"
 
+#include <algorithm>
 #include <chrono>
 
 namespace flexq {
@@ -27,7 +28,8 @@ Result<std::unique_ptr<Generator>> Generator::create(std::shared_ptr<Context> co
   std::unique_ptr<Generator> generator(new Generator);
   generator->context_ = std::move(context);
   generator->options_ = std::move(options);
-  generator->sampler_.reserve(shape.n_vocab);
+  generator->sampler_.reserve(
+      shape.n_vocab, std::min(shape.context_tokens, generator->options_.sampling.penalty_window));
   return generator;
 }
 

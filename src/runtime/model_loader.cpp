@@ -1,5 +1,7 @@
 #include "runtime/model_loader.h"
 
+#include <algorithm>
+
 #include "base/file.h"
 #include "bundle/bundle_reader.h"
 #include "checkpoint/checkpoint_reader.h"
@@ -85,7 +87,7 @@ Result<OpenedModel> open_model(const ModelSource& source, const LoadOptions& opt
 }
 
 int32_t resolve_threads(int32_t n_threads) {
-  return n_threads > 0 ? std::min(n_threads, ThreadPool::kMaxThreads) : available_cpus();
+  return std::min(n_threads > 0 ? n_threads : available_cpus(), ThreadPool::kMaxThreads);
 }
 
 }  // namespace

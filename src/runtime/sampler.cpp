@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/floating_point.h"
 #include "runtime/philox.h"
 
 namespace flexq {
@@ -35,9 +36,10 @@ void SamplingParams::set_logit_bias(int32_t token, float bias) {
   }
 }
 
-void Sampler::reserve(int32_t n_vocab) {
+void Sampler::reserve(int32_t n_vocab, int32_t n_history) {
   candidates_.reserve(static_cast<size_t>(n_vocab));
   weights_.reserve(static_cast<size_t>(n_vocab));
+  window_.reserve(static_cast<size_t>(n_history));
 }
 
 Status Sampler::apply_bias(const SamplingParams& params) {
@@ -80,7 +82,7 @@ void Sampler::keep_most_probable(const SamplingParams& params) {
     candidates_.resize(kept);
   }
   std::sort(candidates_.begin(), candidates_.end(), kMoreProbable);
-  compute_weights(candidates_[0].logit);
+  compute_weights();
   // A weight is the probability over that of the most probable token, which is what min-p compares.
   while (kept > 1 && weights_[kept - 1] < params.min_p)
     --kept;
@@ -100,11 +102,10 @@ void Sampler::keep_most_probable(const SamplingParams& params) {
   candidates_.resize(kept);
 }
 
-void Sampler::compute_weights(float largest_logit) {
+void Sampler::compute_weights() {
   weights_.clear();
-  for (const Candidate& candidate : candidates_) {
-    weights_.push_back(std::exp(static_cast<double>(candidate.logit) - largest_logit));
-  }
+  for (const Candidate& candidate : candidates_)
+    weights_.push_back(std::exp(static_cast<double>(candidate.logit)));
 }
 
 int32_t Sampler::draw(float uniform) {
@@ -126,6 +127,7 @@ int32_t Sampler::draw(float uniform) {
 
 Result<SampledToken> Sampler::sample(const SamplingParams& params, std::span<const float> logits,
                                      std::span<const int32_t> history, int32_t position) {
+  const DefaultFloatingPoint environment;
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
     if (std::isnan(logits[i]) || logits[i] == INFINITY) {
@@ -145,20 +147,26 @@ Result<SampledToken> Sampler::sample(const SamplingParams& params, std::span<con
                          "sampling: expected at least one token that is "
                          "not forbidden, found none");
   }
+  if (best.logit == INFINITY) {
+    return Status::error(StatusCode::kNonFinite,
+                         "logit of token %d: expected a finite number after bias and penalties, "
+                         "found infinity",
+                         best.token);
+  }
   SampledToken sampled;
   if (params.temperature == 0.0f) {
     sampled.token = best.token;
   } else {
+    // Relative to the largest, which the softmax does not see and no temperature makes infinite.
     for (Candidate& candidate : candidates_)
-      candidate.logit /= params.temperature;
-    const float largest = best.logit / params.temperature;
+      candidate.logit = (candidate.logit - best.logit) / params.temperature;
     if (params.top_k > 0 || params.min_p > 0.0f || params.top_p < 1.0f) {
       keep_most_probable(params);
       // The draw runs over ascending ids, so that it does not depend on how the filters sorted.
       std::sort(candidates_.begin(), candidates_.end(),
                 [](const Candidate& a, const Candidate& b) { return a.token < b.token; });
     }
-    compute_weights(largest);
+    compute_weights();
     sampled.token = draw(uniform_at(params.seed, position));
   }
   sampled.log_prob =

@@ -41,11 +41,12 @@ struct TokenLogProb {
 // Holds the scratch of one stream of samples; reserve() makes later calls free of allocations.
 class Sampler {
  public:
-  void reserve(int32_t n_vocab);
+  // For logits of n_vocab tokens and penalties over at most n_history of them.
+  void reserve(int32_t n_vocab, int32_t n_history);
 
   // history: tokens that penalties look at, oldest first; position: that of the new token.
-  // kNonFinite for NaN, +infinity, or when every token is forbidden; kInvalidArgument for a bias
-  // outside the vocabulary.
+  // kNonFinite for NaN, +infinity (in the logits, or made by bias and penalties), or when every
+  // token is forbidden; kInvalidArgument for a bias outside the vocabulary.
   Result<SampledToken> sample(const SamplingParams& params, std::span<const float> logits,
                               std::span<const int32_t> history, int32_t position);
 
@@ -60,8 +61,8 @@ class Sampler {
   Status apply_bias(const SamplingParams& params);
   void apply_penalties(const SamplingParams& params, std::span<const int32_t> history);
   void keep_most_probable(const SamplingParams& params);
-  // weights_[i] = exp(candidates_[i].logit - largest_logit)
-  void compute_weights(float largest_logit);
+  // weights_[i] = exp(candidates_[i].logit)
+  void compute_weights();
   int32_t draw(float uniform);
 
   std::vector<Candidate> candidates_;

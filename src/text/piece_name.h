@@ -5,23 +5,28 @@
 #include <cstdio>
 #include <string_view>
 
+#include "text/utf8.h"
+
 namespace flexq {
 
-// "'▁the'" for a printable piece: quoted, control characters and quotes as \xNN, cut after 40
-// bytes with "...". Allocates nothing.
+// "'▁the'" for a printable piece: quoted, control characters and quotes as \xNN, "..." for what
+// follows the first 40 bytes. Allocates nothing.
 class PieceName {
  public:
   explicit PieceName(std::string_view piece) {
+    std::string_view shown = piece.substr(0, kMaxBytes);
+    if (shown.size() < piece.size())
+      shown.remove_suffix(static_cast<size_t>(incomplete_tail_bytes(shown)));
     size_t n = 0;
     text_[n++] = '\'';
-    for (size_t i = 0; i < piece.size() && i < kMaxBytes; ++i) {
-      const unsigned char byte = static_cast<unsigned char>(piece[i]);
+    for (const char c : shown) {
+      const unsigned char byte = static_cast<unsigned char>(c);
       if (byte < 0x20 || byte == 0x7F || byte == '\'' || byte == '\\')
         n += static_cast<size_t>(std::snprintf(&text_[n], text_.size() - n, "\\x%02X", byte));
       else
-        text_[n++] = piece[i];
+        text_[n++] = c;
     }
-    std::snprintf(&text_[n], text_.size() - n, piece.size() > kMaxBytes ? "...'" : "'");
+    std::snprintf(&text_[n], text_.size() - n, shown.size() < piece.size() ? "...'" : "'");
   }
   const char* c_str() const { return text_.data(); }
 

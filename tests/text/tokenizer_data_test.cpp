@@ -199,6 +199,10 @@ TEST_CASE("models whose parts do not fit together are refused by name") {
   const auto corrupt = StatusCode::kCorrupt;
   expect_refused(finish(small_model().piece("b", 0, normal)), corrupt,
                  "m: vocabulary: piece 5, 'b', appears twice");
+  const std::string x39(39, 'x');
+  const std::string long_piece = x39 + "\xC3\xA9z";
+  expect_refused(finish(small_model().piece(long_piece, 0, normal).piece(long_piece, 0, normal)),
+                 corrupt, "m: vocabulary: piece 6, '" + x39 + "...', appears twice");
   expect_refused(finish(small_model().piece("", 0, normal)), corrupt,
                  "m: vocabulary: piece 5 is empty");
   expect_refused(finish(small_model().piece("\xFF", 0, normal)), corrupt,
