@@ -283,7 +283,7 @@ FLEXQ_API flexq_status flexq_model_get_info(const flexq_model* model, flexq_mode
 
 typedef struct flexq_tensor_info {
   uint32_t struct_size;
-  int32_t weight_bits;     /* 6, 16 or 32 */
+  int32_t weight_bits;     /* 6, 8, 16 or 32 */
   int32_t activation_bits; /* 6 or 8; 16: not quantized */
   int32_t group_size;      /* 128, or 0 where the tensor is not quantized */
   int64_t rows;            /* outputs of a linear layer; 1 for vectors */
@@ -378,7 +378,8 @@ FLEXQ_API flexq_status flexq_context_options_set_outputs(flexq_context_options* 
                                                          int32_t n_outputs);
 
 /* Rare options by name. Keys:
- *   "kv_type"  "auto" (default: f16, f32 for an unquantized checkpoint), "f16", "f32"
+ *   "kv_type"  "auto" (default: f16, f32 for an unquantized checkpoint), "f16", "f32", "i8" (one
+ *              fp16 scale per token and KV head)
  *   "poison"   "on" fills the workspace with NaN before every decode, for tests; "off" (default)
  * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_context_options_set(flexq_context_options* options, const char* key,
@@ -680,9 +681,16 @@ FLEXQ_API flexq_status flexq_quantize_options_create(flexq_quantize_options** op
 FLEXQ_API void flexq_quantize_options_release(flexq_quantize_options* options);
 
 /* "flexq" (default: 6-bit weights and activations, down_proj activations 8 bits), "w6a6", "w6a8",
- * "w6a16" (activations not quantized), "fp16" (nothing quantized). Errors: UNSUPPORTED_VALUE. */
+ * "w6a16" (activations not quantized), "w8a8", "w8a16", "fp16" (nothing quantized). Errors:
+ * UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_quantize_options_set_policy(flexq_quantize_options* options,
                                                          const char* policy);
+/* Rare options by name. Keys:
+ *   "embedding_bits"  "16" (default: the checkpoint's own type), "8": one scale per row
+ *   "lm_head_bits"    likewise; tied embeddings are one matrix, 8 in either place quantizes it
+ * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
+FLEXQ_API flexq_status flexq_quantize_options_set(flexq_quantize_options* options, const char* key,
+                                                  const char* value);
 /* 0 (default): every processor. The bundle's bytes do not depend on it. */
 FLEXQ_API flexq_status flexq_quantize_options_set_threads(flexq_quantize_options* options,
                                                           int32_t n_threads);

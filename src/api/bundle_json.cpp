@@ -18,13 +18,14 @@ const char* format_name(WeightFormat format) {
       return "f16";
     case WeightFormat::kBF16:
       return "bf16";
-    default:
+    case WeightFormat::kInt6Group:
       return "int6";
+    case WeightFormat::kInt8Group:
+      return "int8";
+    case WeightFormat::kInt8Row:
+      return "int8-row";
   }
-}
-
-int32_t weight_bits(WeightFormat format) {
-  return format == WeightFormat::kInt6Group ? 6 : static_cast<int32_t>(8 * element_bytes(format));
+  return "unknown";
 }
 
 Json architecture_json(const ModelConfig& config) {

@@ -74,12 +74,6 @@ Status set_model_option(flexq::LoadOptions& load, std::string_view key, std::str
                        std::string(key).c_str());
 }
 
-int32_t weight_bits(flexq::WeightFormat format) {
-  return format == flexq::WeightFormat::kInt6Group ? 6
-         : format == flexq::WeightFormat::kF32     ? 32
-                                                   : 16;
-}
-
 }  // namespace
 
 extern "C" {
@@ -257,9 +251,9 @@ flexq_status flexq_model_get_tensor_info(const flexq_model* model, int32_t index
     }
     const flexq::StoredTensor& tensor = tensors[static_cast<size_t>(index)];
     flexq_tensor_info filled = {};
-    filled.weight_bits = weight_bits(tensor.format);
+    filled.weight_bits = flexq::weight_bits(tensor.format);
     filled.activation_bits = tensor.activation_bits;
-    filled.group_size = tensor.format == flexq::WeightFormat::kInt6Group ? flexq::kGroupSize : 0;
+    filled.group_size = flexq::is_grouped(tensor.format) ? flexq::kGroupSize : 0;
     filled.rows = tensor.spec.rows;
     filled.cols = tensor.spec.cols;
     copy_name(filled.name, tensor.spec.name);

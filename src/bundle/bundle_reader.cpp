@@ -165,7 +165,7 @@ Status Bundle::read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer, We
   out->n_rows = chunk.n_rows;
   out->values = raw.data();
   out->scales = nullptr;
-  if (format == WeightFormat::kInt6Group) {
+  if (is_quantized(format)) {
     const ChunkLayout layout = chunk_layout(format, chunk.n_rows, n_cols);
     out->scales = reinterpret_cast<const uint16_t*>(raw.data() + layout.scales_offset);
   }
@@ -264,7 +264,7 @@ double Bundle::quantized_bits_per_weight() const {
   double bits = 0;
   double weights = 0;
   for (const TensorEntry& entry : directory_.tensors) {
-    if (entry.tensor.format != WeightFormat::kInt6Group) continue;
+    if (!is_grouped(entry.tensor.format)) continue;
     bits += 8.0 * static_cast<double>(stored_total(entry.chunks));
     weights +=
         static_cast<double>(entry.tensor.spec.rows) * static_cast<double>(entry.tensor.spec.cols);

@@ -56,7 +56,7 @@ class Bundle : public WeightSource {
   int64_t stored_bytes(int64_t tensor) const;
   // Bytes of a tensor decoded: one byte per 6-bit code, plus scales.
   int64_t decoded_bytes(int64_t tensor) const;
-  // 8 * stored bytes of the kInt6Group tensors / their number of weights; 0 without any.
+  // 8 * stored bytes of the quantized linear layers / their number of weights; 0 without any.
   double quantized_bits_per_weight() const;
 
  private:

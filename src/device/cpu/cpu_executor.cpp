@@ -19,6 +19,24 @@ DenseType dense_type(WeightFormat format) {
                                         : DenseType::kBF16;
 }
 
+KvElement kv_element(KvType type) {
+  return type == KvType::kF16   ? KvElement::kF16
+         : type == KvType::kF32 ? KvElement::kF32
+                                : KvElement::kI8;
+}
+
+// The matrix as a kernel sees it: PackedW6 or PackedW8.
+template <typename Packed>
+Packed packed_matrix(const DeviceMatrix& w) {
+  Packed packed;
+  packed.codes = w.values;
+  packed.scales = reinterpret_cast<const uint16_t*>(w.scales);
+  packed.scale_multiplier = w.scale_multiplier;
+  packed.n_rows = w.rows;
+  packed.n_cols = w.cols;
+  return packed;
+}
+
 int64_t block_count(const DeviceLinear& linear) {
   return ceil_div(linear.weight.rows, kBlockRows);
 }
@@ -66,6 +84,13 @@ Status CpuExecutor::embed(const DeviceMatrix& embedding) {
       case WeightFormat::kBF16:
         kernels_.bf16_to_float(reinterpret_cast<const uint16_t*>(row), n, x);
         break;
+      case WeightFormat::kInt8Row: {
+        const float scale = reinterpret_cast<const float*>(embedding.scales)[batch_.tokens[t]];
+        const auto* codes = reinterpret_cast<const int8_t*>(row);
+        for (int64_t i = 0; i < n; ++i)
+          x[i] = static_cast<float>(codes[i]) * scale;
+        break;
+      }
       default:
         memcpy(x, row, static_cast<size_t>(n) * sizeof(float));
     }
@@ -99,25 +124,35 @@ void CpuExecutor::for_blocks(int64_t n_blocks, FunctionRef<void(int64_t, int64_t
   });
 }
 
+void CpuExecutor::apply_grouped(const DeviceLinear& linear, const Input& input, int64_t block_begin,
+                                int64_t block_end, float* out) const {
+  const DeviceMatrix& w = linear.weight;
+  const QuantizedRows rows{buffers_.codes, buffers_.code_scales, buffers_.code_sums};
+  const bool quantized_input = linear.activation_bits < 16;
+  if (w.format == WeightFormat::kInt6Group) {
+    const auto packed = packed_matrix<PackedW6>(w);
+    if (quantized_input)
+      kernels_.linear_w6_int8(packed, rows, batch_.n_tokens, block_begin, block_end, out, w.rows);
+    else
+      kernels_.linear_w6_f32(packed, input.rows, input.width, batch_.n_tokens, block_begin,
+                             block_end, out, w.rows);
+  } else {
+    const auto packed = packed_matrix<PackedW8>(w);
+    if (quantized_input)
+      kernels_.linear_w8_int8(packed, rows, batch_.n_tokens, block_begin, block_end, out, w.rows);
+    else
+      kernels_.linear_w8_f32(packed, input.rows, input.width, batch_.n_tokens, block_begin,
+                             block_end, out, w.rows);
+  }
+}
+
 void CpuExecutor::apply(const DeviceLinear& linear, const Input& input, int64_t block_begin,
                         int64_t block_end, float* out) const {
   const DeviceMatrix& w = linear.weight;
   const int64_t row_begin = block_begin * kBlockRows;
   const int64_t row_end = std::min(w.rows, block_end * kBlockRows);
-  if (w.format == WeightFormat::kInt6Group) {
-    PackedW6 packed;
-    packed.codes = w.values;
-    packed.scales = reinterpret_cast<const uint16_t*>(w.scales);
-    packed.scale_multiplier = w.scale_multiplier;
-    packed.n_rows = w.rows;
-    packed.n_cols = w.cols;
-    if (linear.activation_bits < 16) {
-      const QuantizedRows rows{buffers_.codes, buffers_.code_scales, buffers_.code_sums};
-      kernels_.linear_w6_int8(packed, rows, batch_.n_tokens, block_begin, block_end, out, w.rows);
-    } else {
-      kernels_.linear_w6_f32(packed, input.rows, input.width, batch_.n_tokens, block_begin,
-                             block_end, out, w.rows);
-    }
+  if (is_grouped(w.format)) {
+    apply_grouped(linear, input, block_begin, block_end, out);
   } else {
     kernels_.linear_dense(w.values, dense_type(w.format), w.cols, input.rows, input.width,
                           batch_.n_tokens, row_begin, row_end, out, w.rows);
@@ -147,13 +182,26 @@ void CpuExecutor::add_projection(const DeviceLinear& linear, Input input) {
 }
 
 int64_t CpuExecutor::head_offset(int32_t layer, int32_t kv, int32_t head) const {
-  return ((int64_t{layer} * 2 + kv) * shape_.n_kv_heads + head) * kPageTokens * shape_.head_dim *
-         kv_element_bytes(shape_.kv_type);
+  return ((int64_t{layer} * 2 + kv) * shape_.n_kv_heads + head) * kv_head_bytes(shape_);
 }
 
-uint8_t* CpuExecutor::cache_row(int32_t page, int64_t offset_bytes, int32_t slot) const {
-  return pages_.data() + page * page_bytes_ + offset_bytes +
-         int64_t{slot} * shape_.head_dim * kv_element_bytes(shape_.kv_type);
+void CpuExecutor::store_kv_row(const float* row, int32_t page, int64_t head_offset_bytes,
+                               int32_t slot) {
+  const int64_t n = shape_.head_dim;
+  uint8_t* head = pages_.data() + page * page_bytes_ + head_offset_bytes;
+  uint8_t* to = head + slot * n * kv_element_bytes(shape_.kv_type);
+  switch (shape_.kv_type) {
+    case KvType::kF16:
+      kernels_.float_to_half(row, n, reinterpret_cast<uint16_t*>(to));
+      break;
+    case KvType::kF32:
+      memcpy(to, row, static_cast<size_t>(n) * sizeof(float));
+      break;
+    case KvType::kI8:
+      kernels_.quantize_kv_row(row, n, reinterpret_cast<int8_t*>(to),
+                               reinterpret_cast<uint16_t*>(head + kPageTokens * n) + slot);
+      break;
+  }
 }
 
 Status CpuExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index) {
@@ -198,12 +246,7 @@ Status CpuExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index) 
     for (int32_t head = 0; head < shape_.n_kv_heads; ++head) {
       const float* rows[] = {k + head * shape_.head_dim, v + head * shape_.head_dim};
       for (int32_t kv = 0; kv < 2; ++kv) {
-        uint8_t* to = cache_row(page, head_offset(layer_index, kv, head), slot);
-        if (shape_.kv_type == KvType::kF16) {
-          kernels_.float_to_half(rows[kv], shape_.head_dim, reinterpret_cast<uint16_t*>(to));
-        } else {
-          memcpy(to, rows[kv], static_cast<size_t>(shape_.head_dim) * sizeof(float));
-        }
+        store_kv_row(rows[kv], page, head_offset(layer_index, kv, head), slot);
       }
     }
   });
@@ -230,7 +273,7 @@ Status CpuExecutor::attention(int32_t layer_index) {
     args.head_dim = shape_.head_dim;
     args.n_q = heads_per_kv;
     args.scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
-    args.kv_type = shape_.kv_type == KvType::kF16 ? DenseType::kF16 : DenseType::kF32;
+    args.kv_type = kv_element(shape_.kv_type);
     kernels_.attention(args);
   });
   return Status();
@@ -292,10 +335,19 @@ Status CpuExecutor::final_norm(const float* norm, std::span<const int32_t> token
 Status CpuExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
                            int32_t n_rows) {
   for_blocks(ceil_div(lm_head.rows, kBlockRows), [&](int64_t begin, int64_t end) {
-    kernels_.linear_dense(lm_head.values, dense_type(lm_head.format), lm_head.cols,
-                          buffers_.hidden + int64_t{hidden_begin} * shape_.n_embd, shape_.n_embd,
-                          n_rows, begin * kBlockRows, std::min(lm_head.rows, end * kBlockRows),
-                          buffers_.logits + int64_t{logits_begin} * lm_head.rows, lm_head.rows);
+    const float* hidden = buffers_.hidden + int64_t{hidden_begin} * shape_.n_embd;
+    float* out = buffers_.logits + int64_t{logits_begin} * lm_head.rows;
+    const int64_t row_begin = begin * kBlockRows;
+    const int64_t row_end = std::min(lm_head.rows, end * kBlockRows);
+    if (lm_head.format == WeightFormat::kInt8Row) {
+      const Int8Rows rows{reinterpret_cast<const int8_t*>(lm_head.values),
+                          reinterpret_cast<const float*>(lm_head.scales)};
+      kernels_.linear_i8_rows(rows, lm_head.cols, hidden, shape_.n_embd, n_rows, row_begin, row_end,
+                              out, lm_head.rows);
+    } else {
+      kernels_.linear_dense(lm_head.values, dense_type(lm_head.format), lm_head.cols, hidden,
+                            shape_.n_embd, n_rows, row_begin, row_end, out, lm_head.rows);
+    }
   });
   return Status();
 }

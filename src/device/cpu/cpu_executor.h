@@ -42,6 +42,9 @@ class CpuExecutor : public Executor {
   // out[:, rows of the blocks] = W input + bias, for blocks of 16 rows.
   void apply(const DeviceLinear& linear, const Input& input, int64_t block_begin, int64_t block_end,
              float* out) const;
+  // The part of apply() for weights quantized in groups, without the bias.
+  void apply_grouped(const DeviceLinear& linear, const Input& input, int64_t block_begin,
+                     int64_t block_end, float* out) const;
   // y[:, rows of the blocks] += out[:, same rows]
   void add_rows(const DeviceLinear& linear, int64_t block_begin, int64_t block_end,
                 const float* out, float* y) const;
@@ -50,7 +53,8 @@ class CpuExecutor : public Executor {
   // Splits `n_blocks` blocks of rows into tasks: body(block_begin, block_end).
   void for_blocks(int64_t n_blocks, FunctionRef<void(int64_t, int64_t)> body);
   void normalize(const float* norm);
-  uint8_t* cache_row(int32_t page, int64_t offset_bytes, int32_t slot) const;
+  // Writes one row of K or V, (head_dim), into its place in a page.
+  void store_kv_row(const float* row, int32_t page, int64_t head_offset_bytes, int32_t slot);
   // Byte offset in a page of (layer, K = 0 or V = 1, KV head).
   int64_t head_offset(int32_t layer, int32_t kv, int32_t head) const;
 
