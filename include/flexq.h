@@ -209,6 +209,14 @@ typedef int32_t (*flexq_read_callback)(int64_t offset, void* buffer, int64_t n_b
 FLEXQ_API flexq_status flexq_source_from_callback(int64_t size_bytes, flexq_read_callback read,
                                                   void* user_data, flexq_source** source);
 
+/* Random weights of a published model's shape, made while loading: to measure speed and memory
+ * without a download. shape: "tinyllama-1.1b", "llama-2-7b", "llama-2-13b", "llama-2-70b",
+ * "llama-3-8b", "llama-3-70b". options (NULL: the defaults) give policy and precisions; such a
+ * model has no tokenizer. Errors: UNSUPPORTED_VALUE. */
+FLEXQ_API flexq_status flexq_source_synthetic(const char* shape,
+                                              const struct flexq_quantize_options* options,
+                                              flexq_source** source);
+
 FLEXQ_API void flexq_source_release(flexq_source* source);
 
 /* ---------------------------------------------------------------------------------------------
@@ -705,6 +713,11 @@ FLEXQ_API flexq_status flexq_quantize_options_set_progress(flexq_quantize_option
  * CORRUPT, UNSUPPORTED_MODEL, NON_FINITE, INVALID_ARGUMENT (the output is a folder), CANCELLED. */
 FLEXQ_API flexq_status flexq_quantize(const char* checkpoint_directory, const char* output_path,
                                       const flexq_quantize_options* options);
+
+/* A bundle of random weights of a published shape (see flexq_source_synthetic), quantized from fp16
+ * like a checkpoint. Errors as flexq_quantize. */
+FLEXQ_API flexq_status flexq_quantize_synthetic(const char* shape, const char* output_path,
+                                                const flexq_quantize_options* options);
 
 /* An opened bundle: directory verified, weights not read. */
 typedef struct flexq_bundle flexq_bundle;

@@ -3,6 +3,7 @@
 #include "api/handles.h"
 #include "base/thread_pool.h"
 #include "quantize/precision_policy.h"
+#include "quantize/synthetic_model.h"
 
 using flexq::Status;
 using flexq::api::guarded;
@@ -98,6 +99,16 @@ flexq_status flexq_quantize(const char* checkpoint_directory, const char* output
     return flexq::quantize_checkpoint(
         checkpoint_directory, output_path,
         options != nullptr ? options->options : flexq::QuantizeOptions());
+  });
+}
+
+flexq_status flexq_quantize_synthetic(const char* shape, const char* output_path,
+                                      const flexq_quantize_options* options) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(shape);
+    FLEXQ_REQUIRE(output_path);
+    return flexq::quantize_synthetic_model(
+        shape, output_path, options != nullptr ? options->options : flexq::QuantizeOptions());
   });
 }
 

@@ -4,6 +4,7 @@
 
 #include "api/handles.h"
 #include "base/file.h"
+#include "quantize/synthetic_model.h"
 
 using flexq::ModelPlan;
 using flexq::Result;
@@ -114,6 +115,21 @@ flexq_status flexq_source_from_callback(int64_t size_bytes, flexq_read_callback 
     if (size_bytes < 0) return flexq::api::negative_length("size_bytes", size_bytes);
     auto made = std::make_unique<flexq_source>();
     made->source.bytes = std::make_shared<CallbackSource>(size_bytes, read, user_data);
+    *source = made.release();
+    return Status();
+  });
+}
+
+flexq_status flexq_source_synthetic(const char* shape, const flexq_quantize_options* options,
+                                    flexq_source** source) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(shape);
+    FLEXQ_REQUIRE(source);
+    const flexq::QuantizeOptions precision =
+        options != nullptr ? options->options : flexq::QuantizeOptions();
+    auto made = std::make_unique<flexq_source>();
+    FLEXQ_ASSIGN_OR_RETURN(made->source.weights, flexq::make_synthetic_model(shape, precision));
+    made->source.policy = precision.policy;
     *source = made.release();
     return Status();
   });

@@ -77,14 +77,19 @@ Status check_config_text(const Checkpoint& checkpoint) {
 
 }  // namespace
 
-Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string& output_path,
-                           const QuantizeOptions& options) {
-  const DefaultFloatingPoint environment;
-  FLEXQ_RETURN_IF_ERROR(check_output_path(output_path));
+Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
   WeightPrecision precision;
   FLEXQ_ASSIGN_OR_RETURN(precision.policy, find_precision_policy(options.policy));
   precision.embedding_bits = options.embedding_bits;
   precision.lm_head_bits = options.lm_head_bits;
+  return precision;
+}
+
+Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string& output_path,
+                           const QuantizeOptions& options) {
+  const DefaultFloatingPoint environment;
+  FLEXQ_RETURN_IF_ERROR(check_output_path(output_path));
+  FLEXQ_ASSIGN_OR_RETURN(const WeightPrecision precision, weight_precision(options));
   if (options.n_threads < 0)
     return Status::error(StatusCode::kInvalidArgument, "%d threads, expected 0 or more",
                          options.n_threads);

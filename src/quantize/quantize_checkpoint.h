@@ -5,6 +5,7 @@
 
 #include "base/status.h"
 #include "bundle/progress.h"
+#include "quantize/quantize_weights.h"
 
 namespace flexq {
 
@@ -15,6 +16,9 @@ struct QuantizeOptions {
   int n_threads = 0;      // 0: one per CPU the process may run on
   ProgressSink progress;  // over the bytes of both passes through the weights
 };
+
+// Options by name to what they mean; kUnsupportedValue for an unknown policy.
+Result<WeightPrecision> weight_precision(const QuantizeOptions& options);
 
 // Quantizes the checkpoint in `checkpoint_dir` and writes a bundle at `output_path`, with the
 // tokenizer inside. Memory: a few pieces per thread, never the model. The same checkpoint and

@@ -29,15 +29,11 @@ WeightFormat quantized_format(const StoredTensor& source, const WeightPrecision&
   return source.format;
 }
 
-// How one tensor will be stored.
+// How one tensor will be stored, once its weights are known.
 Result<StoredTensor> plan_tensor(const StoredTensor& source, const TensorScan& scan,
                                  const WeightPrecision& precision, bool tied) {
-  StoredTensor stored;
-  stored.spec = source.spec;
-  stored.format = quantized_format(source, precision, tied);
+  StoredTensor stored = planned_tensor(source, precision, tied);
   if (is_quantized(stored.format)) {
-    if (stored.spec.role == TensorRole::kLinear)
-      stored.activation_bits = precision.policy.bits_for(source.spec.linear_kind);
     stored.scale_multiplier = choose_scale_multiplier(
         group_scale(stored.format, scan.min_group_max), group_scale(stored.format, scan.max_abs));
     if (stored.scale_multiplier > kMaxScaleMultiplier)
@@ -145,6 +141,16 @@ struct SecondHalf {
 };
 
 }  // namespace
+
+StoredTensor planned_tensor(const StoredTensor& source, const WeightPrecision& precision,
+                            bool tied_embeddings) {
+  StoredTensor stored;
+  stored.spec = source.spec;
+  stored.format = quantized_format(source, precision, tied_embeddings);
+  if (is_grouped(stored.format))
+    stored.activation_bits = precision.policy.bits_for(source.spec.linear_kind);
+  return stored;
+}
 
 Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
                         BundleContents contents, const std::string& output_path, ThreadPool& pool,

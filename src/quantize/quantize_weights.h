@@ -21,6 +21,11 @@ struct WeightPrecision {
   int32_t lm_head_bits = 16;
 };
 
+// The format and activation bits that `precision` gives a tensor of an unquantized source; the
+// scale multiplier is left at 1.
+StoredTensor planned_tensor(const StoredTensor& source, const WeightPrecision& precision,
+                            bool tied_embeddings);
+
 // Writes the weights of `source` at `output_path`. `contents` brings sections, chat template and
 // provenance; its config, policy and tensors are filled in here. Linear layers follow the policy,
 // embedding and lm_head their bits; all other tensors, and linear layers under a policy without
