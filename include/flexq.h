@@ -186,6 +186,9 @@ FLEXQ_API flexq_status flexq_device_get_info(int32_t index, flexq_device_info* i
 /* A bundle (*.flexq) or a Hugging Face checkpoint folder, before it is loaded. */
 typedef struct flexq_source flexq_source;
 
+/* Policy and precisions of a bundle: see "Building and checking bundles". */
+typedef struct flexq_quantize_options flexq_quantize_options;
+
 /* `path` is a bundle file, or a folder with a Hugging Face LLaMA checkpoint (runs unquantized: the
  * reference that quantization is measured against) or with tokenizer files alone (only
  * flexq_tokenizer_open takes that). Files are opened, and checked, when the source is used.
@@ -214,7 +217,7 @@ FLEXQ_API flexq_status flexq_source_from_callback(int64_t size_bytes, flexq_read
  * "llama-3-8b", "llama-3-70b". options (NULL: the defaults) give policy and precisions; such a
  * model has no tokenizer. Errors: UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_source_synthetic(const char* shape,
-                                              const struct flexq_quantize_options* options,
+                                              const flexq_quantize_options* options,
                                               flexq_source** source);
 
 FLEXQ_API void flexq_source_release(flexq_source* source);
@@ -682,8 +685,6 @@ FLEXQ_API flexq_status flexq_generator_text(const flexq_generator* generator, ch
 /* ---------------------------------------------------------------------------------------------
  * Building and checking bundles
  * ------------------------------------------------------------------------------------------- */
-
-typedef struct flexq_quantize_options flexq_quantize_options;
 
 FLEXQ_API flexq_status flexq_quantize_options_create(flexq_quantize_options** options);
 FLEXQ_API void flexq_quantize_options_release(flexq_quantize_options* options);
