@@ -159,6 +159,14 @@ class Executor {
   virtual void poison_workspace() = 0;
 };
 
+// Runs single linear layers on random input: what kernel benchmarks time.
+class LinearRunner {
+ public:
+  virtual ~LinearRunner() = default;
+  // Quantizes the input as the layer asks and multiplies; returns when the result is there.
+  virtual Status run(const DeviceLinear& linear) = 0;
+};
+
 struct DeviceDescription {
   DeviceKind kind = DeviceKind::kCpu;
   std::string id;       // "cpu", "cuda:0"
@@ -196,6 +204,11 @@ class Device {
                                                             std::span<uint8_t> workspace,
                                                             std::span<uint8_t> pages,
                                                             ThreadPool& pool) = 0;
+
+  // For layers of n_cols inputs and n_rows outputs. Borrows the pool.
+  virtual Result<std::unique_ptr<LinearRunner>> create_linear_runner(int32_t n_tokens,
+                                                                     int64_t n_cols, int64_t n_rows,
+                                                                     ThreadPool& pool) = 0;
 };
 
 // Devices of this process in a fixed order; the CPU is always first.

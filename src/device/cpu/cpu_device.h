@@ -21,6 +21,9 @@ class CpuDevice : public Device {
                                                     std::span<uint8_t> workspace,
                                                     std::span<uint8_t> pages,
                                                     ThreadPool& pool) override;
+  Result<std::unique_ptr<LinearRunner>> create_linear_runner(int32_t n_tokens, int64_t n_cols,
+                                                             int64_t n_rows,
+                                                             ThreadPool& pool) override;
 
  private:
   const CpuKernels& kernels_;
