@@ -12,6 +12,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace flexq {
 
@@ -72,7 +73,7 @@ struct AttentionArgs {
 };
 
 struct CpuKernels {
-  const char* name;  // "portable", "avx2"
+  const char* name;  // one of cpu_kernel_names()
 
   // y[i] = (x[i] * r) * weight[i], r = 1 / sqrt(dot16(x, x, n) / n + eps). x and y may be the same.
   // Where the sum of squares is not finite every y is NaN, so that the fault reaches the logits.
@@ -139,11 +140,13 @@ struct CpuKernels {
 };
 
 const CpuKernels& portable_kernels();
-// Null when this processor lacks AVX2, FMA or F16C, or when not built for x86-64.
-const CpuKernels* avx2_kernels();
 
-// The best table for this processor; `forced` ("portable", "avx2") picks one by name and gives null
-// when there is none of that name here. Chosen once per device, never per call.
+// The names of all tables in this build, best first: "avx512vnni", "avxvnni", "avx2", "portable" on
+// x86-64. This processor may lack some of them.
+std::span<const char* const> cpu_kernel_names();
+
+// The best table for this processor; `forced` picks one by name and gives null when this processor
+// or this build has none of that name. Chosen once per device, never per call.
 const CpuKernels* select_cpu_kernels(const char* forced);
 
 }  // namespace flexq

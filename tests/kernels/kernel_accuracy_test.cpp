@@ -258,7 +258,7 @@ TEST_CASE("accuracy: attention") {
       args.head_dim = head_dim;
       args.n_q = 1;
       args.scale = static_cast<float>(scale);
-      args.kv_type = DenseType::kF32;
+      args.kv_type = KvElement::kF32;
       kernels->attention(args);
       check_within(expected, out, head_dim, std::string("attention ") + kernels->name);
     }

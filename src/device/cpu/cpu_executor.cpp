@@ -230,7 +230,7 @@ Status CpuExecutor::attention(int32_t layer_index) {
     args.head_dim = shape_.head_dim;
     args.n_q = heads_per_kv;
     args.scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
-    args.kv_type = shape_.kv_type == KvType::kF16 ? DenseType::kF16 : DenseType::kF32;
+    args.kv_type = shape_.kv_type == KvType::kF16 ? KvElement::kF16 : KvElement::kF32;
     kernels_.attention(args);
   });
   return Status();
