@@ -1,4 +1,5 @@
-// linear_w6_f32 and linear_w8_f32 with AVX2: lanes are rows, so that every output keeps its ascending order of k.
+// linear_w6_f32 and linear_w8_f32 with AVX2: lanes are rows, so that every output keeps its
+// ascending order of k.
 //
 // A fused multiply-add waits 4 cycles for the one before it, and 16 rows are only two chains. One
 // token (decode) therefore runs two blocks side by side, converted in registers. More tokens
@@ -98,8 +99,7 @@ template <typename Unit>
 void unpack_unit(const uint8_t* unit, float* weights) {
   for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
     for (int64_t half = 0; half < 2; ++half) {
-      const QuadCodes u =
-          Unit::load_quad(unit + quad * Unit::kQuadBytes + half * kHalfPlaneBytes);
+      const QuadCodes u = Unit::load_quad(unit + quad * Unit::kQuadBytes + half * kHalfPlaneBytes);
       float* target = weights + quad * w6::kQuadColumns * kUnitRows + half * kFloats;
       for (int step = 0; step < 4; ++step)
         store_step<Unit>(u.step[step], target + step * 4 * kUnitRows);
@@ -135,8 +135,8 @@ void unit_tokens(const float* weights, const float* x, int64_t x_stride, int64_t
 // One block of 16 rows for up to kTokenTile tokens. x: the first token; out: its first row of the
 // block.
 template <typename Unit>
-void block_token_tile(const typename Unit::Packed& w, const float* x, int64_t x_stride, int64_t block,
-                      int64_t tokens, float* out, int64_t out_stride) {
+void block_token_tile(const typename Unit::Packed& w, const float* x, int64_t x_stride,
+                      int64_t block, int64_t tokens, float* out, int64_t out_stride) {
   const int64_t groups = group_count(w.n_cols);
   const __m256 multiplier = _mm256_set1_ps(w.scale_multiplier);
   alignas(32) float weights[kGroupSize * kUnitRows];

@@ -1,6 +1,7 @@
-// linear_dense and linear_i8_rows with AVX2: lanes run along K as dot16 says, two registers per output. Blocks of 3
-// tokens x 2 rows fill 12 of the 16 registers with accumulators; one token takes 4 rows at a time.
-// Rows go in tiles that stay in L2 while all tokens pass, tokens in blocks that stay in L1.
+// linear_dense and linear_i8_rows with AVX2: lanes run along K as dot16 says, two registers per
+// output. Blocks of 3 tokens x 2 rows fill 12 of the 16 registers with accumulators; one token
+// takes 4 rows at a time. Rows go in tiles that stay in L2 while all tokens pass, tokens in blocks
+// that stay in L1.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2_lanes.h"
@@ -74,8 +75,8 @@ inline const float* scales_from(const float* scales, int64_t row) {
 
 // kTokens tokens, all rows of a tile.
 template <typename Type, int kTokens>
-void tile_rows(const typename Type::Element* w, const float* scales, const float* x,
-               int64_t n_rows, float* out, const RowArgs& args) {
+void tile_rows(const typename Type::Element* w, const float* scales, const float* x, int64_t n_rows,
+               float* out, const RowArgs& args) {
   constexpr int kRows = kTokens == 1 ? 4 : 2;
   int64_t row = 0;
   for (; row + kRows <= n_rows; row += kRows)

@@ -72,8 +72,8 @@ void page_scores(const float* q, const PageRows<Type>& keys, int64_t n, int64_t 
   for (; p < n; ++p) {
     __m512 lanes;
     dot_keys<Type, 1>(q, keys.rows + p * head_dim, head_dim, &lanes);
-    store_scores(_mm512_set1_ps(reduce_lanes(lanes)),
-                 keys.kHasScales ? keys.scales + p : nullptr, 1, scale, scores + p);
+    store_scores(_mm512_set1_ps(reduce_lanes(lanes)), keys.kHasScales ? keys.scales + p : nullptr,
+                 1, scale, scores + p);
   }
 }
 

@@ -96,8 +96,8 @@ void quantize_kv_row(const float* x, int64_t n, int8_t* codes, uint16_t* scale) 
   *scale = static_cast<uint16_t>(_mm_extract_epi16(stored, 0));
   const __m512 row_scale = _mm512_broadcastss_ps(_mm_cvtph_ps(stored));
   for (int64_t k = 0; k < n; k += kLanes) {
-    const __m512i code = quantize_16(x + k, n - k, row_scale, _mm512_set1_epi32(-127),
-                                     _mm512_set1_epi32(127));
+    const __m512i code =
+        quantize_16(x + k, n - k, row_scale, _mm512_set1_epi32(-127), _mm512_set1_epi32(127));
     _mm_mask_storeu_epi8(codes + k, first_lanes(n - k), _mm512_cvtepi32_epi8(code));
   }
 }
@@ -132,7 +132,8 @@ void rope(float* x, const float* cos, const float* sin, int64_t n_heads, int64_t
 void float_to_half(const float* x, int64_t n, uint16_t* out) {
   const __m512 quiet_nan = _mm512_set1_ps(__builtin_nanf(""));
   for (int64_t i = 0; i < n; i += kLanes) {
-    // The bit patterns of base/half.h: a NaN becomes the quiet NaN of its sign, without its payload.
+    // The bit patterns of base/half.h: a NaN becomes the quiet NaN of its sign, without its
+    // payload.
     const __m512 value = load_floats(x + i, n - i);
     const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
     const __m512 sign = _mm512_and_ps(value, _mm512_set1_ps(-0.0f));

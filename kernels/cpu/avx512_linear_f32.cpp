@@ -25,8 +25,8 @@ template <typename Unit, int kColumn>
 inline __m512 column_to_float(__m512i step) {
   constexpr int kAndOr = 0xea;  // vpternlog: (first & second) | third
   const __m512i u = kColumn > 0 ? _mm512_srli_epi32(step, 8 * kColumn) : step;
-  const __m512i shifted = _mm512_ternarylogic_epi32(u, _mm512_set1_epi32(0xff),
-                                                    _mm512_set1_epi32(0x4b000000), kAndOr);
+  const __m512i shifted =
+      _mm512_ternarylogic_epi32(u, _mm512_set1_epi32(0xff), _mm512_set1_epi32(0x4b000000), kAndOr);
   return _mm512_sub_ps(_mm512_castsi512_ps(shifted), _mm512_set1_ps(0x1p23f + Unit::kOffset));
 }
 

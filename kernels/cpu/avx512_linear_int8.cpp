@@ -61,8 +61,8 @@ void block_one_token(const typename Unit::Packed& w, const QuantizedRows& x, int
     }
     const __m512i sum =
         _mm512_add_epi32(_mm512_add_epi32(dot[0], dot[1]), _mm512_add_epi32(dot[2], dot[3]));
-    acc = add_scaled(sum, _mm512_set1_ps(x.scales[group]), load_unit_scales(scales, multiplier),
-                     acc);
+    acc =
+        add_scaled(sum, _mm512_set1_ps(x.scales[group]), load_unit_scales(scales, multiplier), acc);
     unit += Unit::kBytes;
     scales += kUnitRows;
   }
@@ -106,8 +106,7 @@ void unit_tokens(const UnitColumn<kBlocks>& units, const QuantizedRows& x, int64
     for (int b = 0; b < kBlocks; ++b)
       u[b] = load_line(units.weights[b] + step * kStepBytes);
     for (int t = 0; t < kTokens; ++t) {
-      const __m512i inputs =
-          broadcast_codes(codes + t * token_bytes + step * w8::kStepColumns);
+      const __m512i inputs = broadcast_codes(codes + t * token_bytes + step * w8::kStepColumns);
       for (int b = 0; b < kBlocks; ++b)
         dot[t][b] = _mm512_dpbusd_epi32(dot[t][b], u[b], inputs);
     }
@@ -116,8 +115,8 @@ void unit_tokens(const UnitColumn<kBlocks>& units, const QuantizedRows& x, int64
     const __m512 activation_scale = _mm512_set1_ps(x.scales[x_first + t * groups]);
     for (int b = 0; b < kBlocks; ++b) {
       float* sums = acc + (t * kBlocks + b) * kUnitRows;
-      _mm512_store_ps(sums, add_scaled(dot[t][b], activation_scale, units.scales[b],
-                                       _mm512_load_ps(sums)));
+      _mm512_store_ps(
+          sums, add_scaled(dot[t][b], activation_scale, units.scales[b], _mm512_load_ps(sums)));
     }
   }
 }

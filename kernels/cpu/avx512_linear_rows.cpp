@@ -72,8 +72,8 @@ void row_block(const typename Type::Element* w, const float* scales, const float
 
 // kTokens tokens, all rows of a tile.
 template <typename Type, int kTokens>
-void tile_rows(const typename Type::Element* w, const float* scales, const float* x,
-               int64_t n_rows, float* out, const RowArgs& args) {
+void tile_rows(const typename Type::Element* w, const float* scales, const float* x, int64_t n_rows,
+               float* out, const RowArgs& args) {
   constexpr int kRows = kTokens == 1 ? 8 : 4;
   int64_t row = 0;
   for (; row + kRows <= n_rows; row += kRows)
@@ -102,8 +102,8 @@ void linear_rows(const void* matrix, const float* scales, const float* x, int64_
   for (int64_t row = row_begin; row < row_end; row += kRowTile) {
     const int64_t rows = min_int(kRowTile, row_end - row);
     for (int64_t t = 0; t < n_tokens; t += kTokenBlock)
-      tile_some_tokens<Type>(w + row * args.n_cols, scales_from(scales, row),
-                             x + t * args.x_stride, min_int(kTokenBlock, n_tokens - t), rows,
+      tile_some_tokens<Type>(w + row * args.n_cols, scales_from(scales, row), x + t * args.x_stride,
+                             min_int(kTokenBlock, n_tokens - t), rows,
                              out + t * args.out_stride + row, args);
   }
 }

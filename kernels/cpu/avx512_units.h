@@ -47,8 +47,8 @@ struct W6Unit {
     __m512i d = _mm512_and_si512(_mm512_srli_epi16(a, 2), _mm512_set1_epi8(0x30));
     d = _mm512_ternarylogic_epi32(d, _mm512_srli_epi16(b, 4), _mm512_set1_epi8(0x0c), kOrAnd);
     d = _mm512_ternarylogic_epi32(d, _mm512_srli_epi16(c, 6), _mm512_set1_epi8(0x03), kOrAnd);
-    return {{_mm512_and_si512(a, low_6), _mm512_and_si512(b, low_6), _mm512_and_si512(c, low_6),
-             d}};
+    return {
+        {_mm512_and_si512(a, low_6), _mm512_and_si512(b, low_6), _mm512_and_si512(c, low_6), d}};
   }
 };
 

@@ -1,6 +1,6 @@
 // Our exponential: one sequence of IEEE operations, in a scalar form and (where the including file
-// is compiled for it) AVX2 and AVX-512 forms, so that every instruction set gives the same bits. libm's expf
-// is not used because its result depends on the library's version.
+// is compiled for it) AVX2 and AVX-512 forms, so that every instruction set gives the same bits.
+// libm's expf is not used because its result depends on the library's version.
 //
 //   n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite), |r| <= 0.347,
 //   exp(r) = 1 + (r + r^2 P(r)) with P of degree 5 (the minimax coefficients of Cephes expf),
@@ -8,8 +8,8 @@
 //
 // Relative error below 1.2e-7 for normal results; exp(-inf) = 0, above 88.73 infinity, NaN stays.
 //
-// Everything here has internal linkage: a file compiled for one of them must not lend its copy of an
-// inline function to one that has to run on any processor.
+// Everything here has internal linkage: a file compiled for one of them must not lend its copy of
+// an inline function to one that has to run on any processor.
 #pragma once
 
 #include <bit>
