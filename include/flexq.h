@@ -253,7 +253,9 @@ FLEXQ_API flexq_status flexq_model_options_set_progress(flexq_model_options* opt
                                                         void* user_data);
 
 /* Rare options by name. Keys:
- *   "cpu.kernels"        "auto" (default), "portable", "avx2": forces a kernel set, for tests
+ *   "cpu.kernels"        "auto" (default) or a kernel set, for tests: "avx512vnni", "avxvnni",
+ *                        "avx2", "portable"; all give the same bits. flexq_build_info() lists
+ *                        those that this processor can run
  *   "max_decoded_bytes"  refuse bundles that declare more decoded bytes (default 1 TiB)
  * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_model_options_set(flexq_model_options* options, const char* key,
@@ -287,7 +289,7 @@ typedef struct flexq_model_info {
                                   or 32 where nothing is quantized */
   char policy[32];             /* "flexq", "w6a6", ..., "none" for a checkpoint */
   char device[32];             /* "cpu" */
-  char kernels[32];            /* "avx2" */
+  char kernels[32];            /* "avx512vnni" */
 } flexq_model_info;
 
 FLEXQ_API flexq_status flexq_model_get_info(const flexq_model* model, flexq_model_info* info);

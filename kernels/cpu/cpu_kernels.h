@@ -9,9 +9,11 @@
 //    the tree l += l+8, l += l+4, l += l+2, l += l+1. sum16(a, n): the same with lane[l] +=
 //    a[k0+l].
 //  * expf16(x): our own exponential (kernels/cpu/vector_math.h), NaN in gives NaN out.
+//  * A float NaN is one value: its sign and payload are left open.
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace flexq {
 
@@ -72,7 +74,7 @@ struct AttentionArgs {
 };
 
 struct CpuKernels {
-  const char* name;  // "portable", "avx2"
+  const char* name;  // one of cpu_kernel_names()
 
   // y[i] = (x[i] * r) * weight[i], r = 1 / sqrt(dot16(x, x, n) / n + eps). x and y may be the same.
   // Where the sum of squares is not finite every y is NaN, so that the fault reaches the logits.
@@ -139,11 +141,13 @@ struct CpuKernels {
 };
 
 const CpuKernels& portable_kernels();
-// Null when this processor lacks AVX2, FMA or F16C, or when not built for x86-64.
-const CpuKernels* avx2_kernels();
 
-// The best table for this processor; `forced` ("portable", "avx2") picks one by name and gives null
-// when there is none of that name here. Chosen once per device, never per call.
+// The names of all tables in this build, best first: "avx512vnni", "avxvnni", "avx2", "portable" on
+// x86-64. This processor may lack some of them.
+std::span<const char* const> cpu_kernel_names();
+
+// The best table for this processor; `forced` picks one by name and gives null when this processor
+// or this build has none of that name. Chosen once per device, never per call.
 const CpuKernels* select_cpu_kernels(const char* forced);
 
 }  // namespace flexq

@@ -125,7 +125,7 @@ Result<std::string> bundle_json(Bundle& bundle) {
                           {"layers", layers_json(bundle)}};
   json["tensors"] = tensors_json(bundle);
   json["size_bytes"] = bundle.file_bytes();
-  json["bits_per_weight"] = bundle.quantized_bits_per_weight();
+  json["bits_per_weight"] = bundle.linear_bits_per_weight();
   FLEXQ_ASSIGN_OR_RETURN(json["tokenizer"], tokenizer_json(bundle));
   if (bundle.chat_template() != nullptr) json["chat_template"] = *bundle.chat_template();
   FLEXQ_ASSIGN_OR_RETURN(json["provenance"], provenance_json(bundle.provenance()));

@@ -4,6 +4,7 @@
 
 #include "api/handles.h"
 #include "base/file.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "quantize/synthetic_model.h"
 
 using flexq::ModelPlan;
@@ -51,9 +52,15 @@ flexq::LoadOptions load_options(const flexq_model_options* options) {
 
 Status set_model_option(flexq::LoadOptions& load, std::string_view key, std::string_view value) {
   if (key == "cpu.kernels") {
-    if (value != "auto" && value != "portable" && value != "avx2") {
+    std::string expected = "auto";
+    bool known = value == expected;
+    for (const char* name : flexq::cpu_kernel_names()) {
+      known = known || value == name;
+      expected.append(", ").append(name);
+    }
+    if (!known) {
       return Status::error(StatusCode::kUnsupportedValue,
-                           "cpu.kernels: expected auto, portable or avx2, found \"%.100s\"",
+                           "cpu.kernels: expected one of %s, found \"%.100s\"", expected.c_str(),
                            std::string(value).c_str());
     }
     load.cpu_kernels = value;

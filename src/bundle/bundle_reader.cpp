@@ -260,14 +260,20 @@ int64_t Bundle::decoded_bytes(int64_t tensor) const {
   return raw_total(directory_.tensors[static_cast<size_t>(tensor)].chunks);
 }
 
-double Bundle::quantized_bits_per_weight() const {
+double Bundle::linear_bits_per_weight() const {
+  const auto is_quantized_linear = [](const TensorEntry& entry) {
+    return is_grouped(entry.tensor.format);
+  };
+  const bool any_quantized =
+      std::any_of(directory_.tensors.begin(), directory_.tensors.end(), is_quantized_linear);
   double bits = 0;
   double weights = 0;
   for (const TensorEntry& entry : directory_.tensors) {
-    if (!is_grouped(entry.tensor.format)) continue;
+    const TensorSpec& spec = entry.tensor.spec;
+    if (spec.role != TensorRole::kLinear || (any_quantized && !is_quantized_linear(entry)))
+      continue;
     bits += 8.0 * static_cast<double>(stored_total(entry.chunks));
-    weights +=
-        static_cast<double>(entry.tensor.spec.rows) * static_cast<double>(entry.tensor.spec.cols);
+    weights += static_cast<double>(spec.rows) * static_cast<double>(spec.cols);
   }
   return weights > 0 ? bits / weights : 0.0;
 }

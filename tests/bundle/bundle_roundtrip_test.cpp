@@ -128,8 +128,8 @@ TEST_CASE("large tensors are stored in several chunks of whole blocks of rows") 
   auto bundle = Bundle::open(make_memory_source(bytes), {});
   REQUIRE(bundle.ok());
   CHECK((*bundle)->n_pieces(0) == 2);  // 2000 rows of 1280 bytes: 1632 and 368
-  CHECK((*bundle)->quantized_bits_per_weight() > 5.0);
-  CHECK((*bundle)->quantized_bits_per_weight() < 6.2);
+  CHECK((*bundle)->linear_bits_per_weight() > 5.0);
+  CHECK((*bundle)->linear_bits_per_weight() < 6.2);
 }
 
 TEST_CASE("header and segments lie where FORMAT.md says") {

@@ -152,9 +152,9 @@ TEST_CASE("wiki-llama2-28m: at most 5.8 bits per weight on disk") {
   const std::string path = directory.file("wiki28m.flexq");
   quantize(checkpoint_dir, path, "flexq");
   const std::unique_ptr<Bundle> bundle = open_bundle(path);
-  MESSAGE("bits per weight: " << bundle->quantized_bits_per_weight());
-  CHECK(bundle->quantized_bits_per_weight() <= 5.8);
-  CHECK(bundle->quantized_bits_per_weight() > 5.0);
+  MESSAGE("bits per weight: " << bundle->linear_bits_per_weight());
+  CHECK(bundle->linear_bits_per_weight() <= 5.8);
+  CHECK(bundle->linear_bits_per_weight() > 5.0);
   ThreadPool pool(2);
   CHECK(bundle->verify(pool, {}).ok());
 }

@@ -164,7 +164,8 @@ TEST_CASE("policy fp16 keeps linear layers in 16 bits, and F32 where a value doe
   source.values(output)[100] = -65519.9f;  // rounds to 65504
   REQUIRE(quantize(source, "fp16", path).ok());
   const std::unique_ptr<Bundle> bundle = open_bundle(path);
-  CHECK(bundle->quantized_bits_per_weight() == 0.0);
+  CHECK(bundle->linear_bits_per_weight() > 10.0);  // as stored: zstd gains a little on 16 bits
+  CHECK(bundle->linear_bits_per_weight() < 17.0);
   for (size_t t = 0; t < bundle->tensors().size(); ++t) {
     const StoredTensor& tensor = bundle->tensors()[t];
     const bool f32 = tensor.spec.is_vector() || tensor.spec.name == query;
