@@ -1,5 +1,7 @@
 #include "api/bundle_json.h"
 
+#include <charconv>
+
 #include "base/json.h"
 #include "text/tokenizer_data.h"
 
@@ -28,6 +30,15 @@ const char* format_name(WeightFormat format) {
   return "unknown";
 }
 
+// The shortest decimal that reads back as this float: 1e-05, not 9.999999747378752e-06.
+double shortest_decimal(float value) {
+  char text[32];
+  const auto written = std::to_chars(text, text + sizeof text, value);
+  double decimal = value;
+  std::from_chars(text, written.ptr, decimal);
+  return decimal;
+}
+
 Json architecture_json(const ModelConfig& config) {
   Json rope = {{"type", rope_name(config.rope.type)}, {"theta", config.rope.theta}};
   if (config.rope.type != RopeType::kDefault) rope["factor"] = config.rope.factor;
@@ -45,7 +56,7 @@ Json architecture_json(const ModelConfig& config) {
           {"n_ff", config.n_ff},
           {"n_vocab", config.n_vocab},
           {"context_tokens", config.context_tokens},
-          {"rms_norm_eps", config.rms_norm_eps},
+          {"rms_norm_eps", shortest_decimal(config.rms_norm_eps)},
           {"rope", std::move(rope)},
           {"tied_embeddings", config.tied_embeddings},
           {"attention_bias", config.attention_bias},
