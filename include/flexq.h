@@ -757,13 +757,13 @@ typedef int32_t (*flexq_window_callback)(int32_t window, int32_t n_windows, doub
 
 /* Perplexity of a text: tokenised whole with one BOS, cut into consecutive windows of window_tokens
  * (2 .. the model's context), tail dropped, each window from an empty cache. max_windows 0: all.
- * Errors: INVALID_ARGUMENT (a text shorter than one window), NOT_FOUND (no tokenizer), CANCELLED,
- * NON_FINITE, OUT_OF_MEMORY. */
-FLEXQ_API flexq_status flexq_evaluate_perplexity(const flexq_model* model, const char* text,
-                                                 int64_t text_bytes, int32_t window_tokens,
-                                                 int32_t max_windows,
-                                                 flexq_window_callback callback, void* user_data,
-                                                 flexq_perplexity_result* result);
+ * Of context_options (NULL: the defaults) the KV cache's type and the chunk size count; lengths and
+ * sequences follow from the window. Errors: INVALID_ARGUMENT (a text shorter than one window),
+ * NOT_FOUND (no tokenizer), CANCELLED, NON_FINITE, OUT_OF_MEMORY. */
+FLEXQ_API flexq_status flexq_evaluate_perplexity(
+    const flexq_model* model, const flexq_context_options* context_options, const char* text,
+    int64_t text_bytes, int32_t window_tokens, int32_t max_windows, flexq_window_callback callback,
+    void* user_data, flexq_perplexity_result* result);
 
 #ifdef __cplusplus
 } /* extern "C" */
