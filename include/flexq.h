@@ -185,6 +185,9 @@ FLEXQ_API flexq_status flexq_device_get_info(int32_t index, flexq_device_info* i
 /* A bundle (*.flexq) or a Hugging Face checkpoint folder, before it is loaded. */
 typedef struct flexq_source flexq_source;
 
+/* Policy and precisions of a bundle: see "Building and checking bundles". */
+typedef struct flexq_quantize_options flexq_quantize_options;
+
 /* `path` is a bundle file, or a folder with a Hugging Face LLaMA checkpoint (runs unquantized: the
  * reference that quantization is measured against) or with tokenizer files alone (only
  * flexq_tokenizer_open takes that). Files are opened, and checked, when the source is used.
@@ -207,6 +210,14 @@ typedef int32_t (*flexq_read_callback)(int64_t offset, void* buffer, int64_t n_b
  * callback is used as long as memory would be. */
 FLEXQ_API flexq_status flexq_source_from_callback(int64_t size_bytes, flexq_read_callback read,
                                                   void* user_data, flexq_source** source);
+
+/* Random weights of a published model's shape, made while loading: to measure speed and memory
+ * without a download. shape: "tinyllama-1.1b", "llama-2-7b", "llama-2-13b", "llama-2-70b",
+ * "llama-3-8b", "llama-3-70b". options (NULL: the defaults) give policy and precisions; such a
+ * model has no tokenizer. Errors: UNSUPPORTED_VALUE. */
+FLEXQ_API flexq_status flexq_source_synthetic(const char* shape,
+                                              const flexq_quantize_options* options,
+                                              flexq_source** source);
 
 FLEXQ_API void flexq_source_release(flexq_source* source);
 
@@ -241,7 +252,9 @@ FLEXQ_API flexq_status flexq_model_options_set_progress(flexq_model_options* opt
                                                         void* user_data);
 
 /* Rare options by name. Keys:
- *   "cpu.kernels"        "auto" (default), "portable", "avx2": forces a kernel set, for tests
+ *   "cpu.kernels"        "auto" (default) or a kernel set, for tests: "avx512vnni", "avxvnni",
+ *                        "avx2", "portable"; all give the same bits. flexq_build_info() lists
+ *                        those that this processor can run
  *   "max_decoded_bytes"  refuse bundles that declare more decoded bytes (default 1 TiB)
  * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_model_options_set(flexq_model_options* options, const char* key,
@@ -275,14 +288,14 @@ typedef struct flexq_model_info {
                                   or 32 where nothing is quantized */
   char policy[32];             /* "flexq", "w6a6", ..., "none" for a checkpoint */
   char device[32];             /* "cpu" */
-  char kernels[32];            /* "avx2" */
+  char kernels[32];            /* "avx512vnni" */
 } flexq_model_info;
 
 FLEXQ_API flexq_status flexq_model_get_info(const flexq_model* model, flexq_model_info* info);
 
 typedef struct flexq_tensor_info {
   uint32_t struct_size;
-  int32_t weight_bits;     /* 6, 16 or 32 */
+  int32_t weight_bits;     /* 6, 8, 16 or 32 */
   int32_t activation_bits; /* 6 or 8; 16: not quantized */
   int32_t group_size;      /* 128, or 0 where the tensor is not quantized */
   int64_t rows;            /* outputs of a linear layer; 1 for vectors */
@@ -377,7 +390,8 @@ FLEXQ_API flexq_status flexq_context_options_set_outputs(flexq_context_options* 
                                                          int32_t n_outputs);
 
 /* Rare options by name. Keys:
- *   "kv_type"  "auto" (default: f16, f32 for an unquantized checkpoint), "f16", "f32"
+ *   "kv_type"  "auto" (default: f16, f32 for an unquantized checkpoint), "f16", "f32", "i8" (one
+ *              fp16 scale per token and KV head)
  *   "poison"   "on" fills the workspace with NaN before every decode, for tests; "off" (default)
  * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_context_options_set(flexq_context_options* options, const char* key,
@@ -673,15 +687,20 @@ FLEXQ_API flexq_status flexq_generator_text(const flexq_generator* generator, ch
  * Building and checking bundles
  * ------------------------------------------------------------------------------------------- */
 
-typedef struct flexq_quantize_options flexq_quantize_options;
-
 FLEXQ_API flexq_status flexq_quantize_options_create(flexq_quantize_options** options);
 FLEXQ_API void flexq_quantize_options_release(flexq_quantize_options* options);
 
 /* "flexq" (default: 6-bit weights and activations, down_proj activations 8 bits), "w6a6", "w6a8",
- * "w6a16" (activations not quantized), "fp16" (nothing quantized). Errors: UNSUPPORTED_VALUE. */
+ * "w6a16" (activations not quantized), "w8a8", "w8a16", "fp16" (nothing quantized). Errors:
+ * UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_quantize_options_set_policy(flexq_quantize_options* options,
                                                          const char* policy);
+/* Rare options by name. Keys:
+ *   "embedding_bits"  "16" (default: the checkpoint's own type), "8": one scale per row
+ *   "lm_head_bits"    likewise; tied embeddings are one matrix, 8 in either place quantizes it
+ * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
+FLEXQ_API flexq_status flexq_quantize_options_set(flexq_quantize_options* options, const char* key,
+                                                  const char* value);
 /* 0 (default): every processor. The bundle's bytes do not depend on it. */
 FLEXQ_API flexq_status flexq_quantize_options_set_threads(flexq_quantize_options* options,
                                                           int32_t n_threads);
@@ -696,6 +715,11 @@ FLEXQ_API flexq_status flexq_quantize_options_set_progress(flexq_quantize_option
  * CORRUPT, UNSUPPORTED_MODEL, NON_FINITE, INVALID_ARGUMENT (the output is a folder), CANCELLED. */
 FLEXQ_API flexq_status flexq_quantize(const char* checkpoint_directory, const char* output_path,
                                       const flexq_quantize_options* options);
+
+/* A bundle of random weights of a published shape (see flexq_source_synthetic), quantized from fp16
+ * like a checkpoint. Errors as flexq_quantize. */
+FLEXQ_API flexq_status flexq_quantize_synthetic(const char* shape, const char* output_path,
+                                                const flexq_quantize_options* options);
 
 /* An opened bundle: directory verified, weights not read. */
 typedef struct flexq_bundle flexq_bundle;
@@ -733,13 +757,13 @@ typedef int32_t (*flexq_window_callback)(int32_t window, int32_t n_windows, doub
 
 /* Perplexity of a text: tokenised whole with one BOS, cut into consecutive windows of window_tokens
  * (2 .. the model's context), tail dropped, each window from an empty cache. max_windows 0: all.
- * Errors: INVALID_ARGUMENT (a text shorter than one window), NOT_FOUND (no tokenizer), CANCELLED,
- * NON_FINITE, OUT_OF_MEMORY. */
-FLEXQ_API flexq_status flexq_evaluate_perplexity(const flexq_model* model, const char* text,
-                                                 int64_t text_bytes, int32_t window_tokens,
-                                                 int32_t max_windows,
-                                                 flexq_window_callback callback, void* user_data,
-                                                 flexq_perplexity_result* result);
+ * Of context_options (NULL: the defaults) the KV cache's type and the chunk size count; lengths and
+ * sequences follow from the window. Errors: INVALID_ARGUMENT (a text shorter than one window),
+ * NOT_FOUND (no tokenizer), CANCELLED, NON_FINITE, OUT_OF_MEMORY. */
+FLEXQ_API flexq_status flexq_evaluate_perplexity(
+    const flexq_model* model, const flexq_context_options* context_options, const char* text,
+    int64_t text_bytes, int32_t window_tokens, int32_t max_windows, flexq_window_callback callback,
+    void* user_data, flexq_perplexity_result* result);
 
 #ifdef __cplusplus
 } /* extern "C" */

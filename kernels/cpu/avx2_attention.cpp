@@ -10,6 +10,10 @@
 namespace flexq::avx2 {
 namespace {
 
+inline float half_value(uint16_t bits) {
+  return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits)));
+}
+
 // lanes += q * key over head_dim, for kPositions keys of head_dim elements each, one after another.
 template <typename Type, int kPositions>
 inline void dot_keys(const float* q, const typename Type::Element* keys, int64_t head_dim,
@@ -39,23 +43,39 @@ inline void dot_keys(const float* q, const typename Type::Element* keys, int64_t
   }
 }
 
-// scores[i] = dot16(q, keys[i]) * scale for the n positions of one page.
+// The scores of the n positions of one page. key_scales: theirs (kI8), or null.
 template <typename Type>
-void page_scores(const float* q, const typename Type::Element* keys, int64_t n, int64_t head_dim,
-                 float scale, float* scores) {
+void page_scores(const float* q, const typename Type::Element* keys, const uint16_t* key_scales,
+                 int64_t n, int64_t head_dim, float scale, float* scores) {
   __m256 low[4];
   __m256 high[4];
   int64_t p = 0;
   for (; p + 4 <= n; p += 4) {
     dot_keys<Type, 4>(q, keys + p * head_dim, head_dim, low, high);
-    const __m128 dots = reduce_4x4(fold_to_4(low[0], high[0]), fold_to_4(low[1], high[1]),
-                                   fold_to_4(low[2], high[2]), fold_to_4(low[3], high[3]));
+    __m128 dots = reduce_4x4(fold_to_4(low[0], high[0]), fold_to_4(low[1], high[1]),
+                             fold_to_4(low[2], high[2]), fold_to_4(low[3], high[3]));
+    if (key_scales != nullptr) {
+      const __m128i halves = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(key_scales + p));
+      dots = _mm_mul_ps(dots, _mm_cvtph_ps(halves));
+    }
     _mm_storeu_ps(scores + p, _mm_mul_ps(dots, _mm_set1_ps(scale)));
   }
   for (; p < n; ++p) {
     dot_keys<Type, 1>(q, keys + p * head_dim, head_dim, low, high);
-    scores[p] = reduce_lanes(low[0], high[0]) * scale;
+    float dot = reduce_lanes(low[0], high[0]);
+    if (key_scales != nullptr) dot = dot * half_value(key_scales[p]);
+    scores[p] = dot * scale;
   }
+}
+
+// e[p] -> e[p] * vs[p] for the n positions of one page.
+void scale_weights(const uint16_t* value_scales, int64_t n, float* weights) {
+  int64_t p = 0;
+  for (; p + kFloats <= n; p += kFloats)
+    _mm256_storeu_ps(weights + p,
+                     _mm256_mul_ps(_mm256_loadu_ps(weights + p), F16::load(value_scales + p)));
+  for (; p < n; ++p)
+    weights[p] = weights[p] * half_value(value_scales[p]);
 }
 
 // scores -> exp(scores - max); gives 1 / sum. scores: room for n rounded up to 16.
@@ -87,6 +107,14 @@ float exponentiate(float* scores, int64_t n) {
 template <typename Type>
 const typename Type::Element* page_rows(const AttentionArgs& args, int64_t page, int64_t offset) {
   return reinterpret_cast<const typename Type::Element*>(args.pages[page] + offset);
+}
+
+// kI8: the scales behind the codes of a page. Null for other types.
+template <typename Type>
+const uint16_t* page_scales(const AttentionArgs& args, int64_t page, int64_t offset) {
+  if constexpr (sizeof(typename Type::Element) != 1) return nullptr;
+  return reinterpret_cast<const uint16_t*>(args.pages[page] + offset +
+                                           args.page_tokens * args.head_dim);
 }
 
 // Elements [d, d + 8 * kRegisters) of the output of one head.
@@ -125,14 +153,21 @@ void add_values_tail(const AttentionArgs& args, int64_t d, float inverse_sum, fl
 template <typename Type>
 void attention_typed(const AttentionArgs& args) {
   const int64_t head_dim = args.head_dim;
+  const int64_t n = args.n_positions;
   for (int64_t head = 0; head < args.n_q; ++head) {
     const float* q = args.q + head * head_dim;
     float* out = args.out + head * head_dim;
-    for (int64_t first = 0, page = 0; first < args.n_positions; first += args.page_tokens, ++page)
+    for (int64_t first = 0, page = 0; first < n; first += args.page_tokens, ++page)
       page_scores<Type>(q, page_rows<Type>(args, page, args.k_offset_bytes),
-                        min_int(args.page_tokens, args.n_positions - first), head_dim, args.scale,
+                        page_scales<Type>(args, page, args.k_offset_bytes),
+                        min_int(args.page_tokens, n - first), head_dim, args.scale,
                         args.scores + first);
-    const float inverse_sum = exponentiate(args.scores, args.n_positions);
+    const float inverse_sum = exponentiate(args.scores, n);
+    if constexpr (sizeof(typename Type::Element) == 1) {
+      for (int64_t first = 0, page = 0; first < n; first += args.page_tokens, ++page)
+        scale_weights(page_scales<Type>(args, page, args.v_offset_bytes),
+                      min_int(args.page_tokens, n - first), args.scores + first);
+    }
     int64_t d = 0;
     for (; d + 64 <= head_dim; d += 64)
       add_values<Type, 8>(args, d, inverse_sum, out);
@@ -147,10 +182,13 @@ void attention_typed(const AttentionArgs& args) {
 }  // namespace
 
 void attention(const AttentionArgs& args) {
-  if (args.kv_type == DenseType::kF32) {
-    attention_typed<F32>(args);
-  } else {
-    attention_typed<F16>(args);
+  switch (args.kv_type) {
+    case KvElement::kF16:
+      return attention_typed<F16>(args);
+    case KvElement::kF32:
+      return attention_typed<F32>(args);
+    case KvElement::kI8:
+      return attention_typed<I8>(args);
   }
 }
 

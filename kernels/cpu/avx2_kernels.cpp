@@ -45,10 +45,32 @@ int32_t horizontal_sum(__m256i x) {
   return _mm_cvtsi128_si32(s);
 }
 
+// max(amax / code_max, 1e-5f), the scale of a group or row.
+inline float symmetric_scale(int32_t amax_bits, int32_t code_max) {
+  const float scale =
+      _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(amax_bits))) / static_cast<float>(code_max);
+  return scale < 1e-5f ? 1e-5f : scale;
+}
+
 // round_half_even(x / scale) clamped to [code_min, code_max], 8 values.
 inline __m256i quantize_8(const float* x, __m256 scale, __m256i code_min, __m256i code_max) {
   const __m256i code = _mm256_cvtps_epi32(_mm256_div_ps(_mm256_loadu_ps(x), scale));
   return _mm256_min_epi32(_mm256_max_epi32(code, code_min), code_max);
+}
+
+// 32 values to codes; total: per lane the sum of four of them.
+inline void quantize_32(const float* x, __m256 scale, __m256i code_min, __m256i code_max,
+                        int8_t* codes, __m256i* total) {
+  // The two packs work inside 128-bit halves; this puts their 4-byte pieces back in order.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m256i a = quantize_8(x, scale, code_min, code_max);
+  const __m256i b = quantize_8(x + 8, scale, code_min, code_max);
+  const __m256i c = quantize_8(x + 16, scale, code_min, code_max);
+  const __m256i d = quantize_8(x + 24, scale, code_min, code_max);
+  *total =
+      _mm256_add_epi32(*total, _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
+  const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes), _mm256_permutevar8x32_epi32(bytes, order));
 }
 
 // A full group of 128 values.
@@ -68,26 +90,13 @@ void quantize_group(const float* x, int32_t code_max, int8_t* codes, float* scal
     *sum = 0;
     return;
   }
-  const float even_scale =
-      _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(amax_bits))) / static_cast<float>(code_max);
-  *scale = even_scale < 1e-5f ? 1e-5f : even_scale;
+  *scale = symmetric_scale(amax_bits, code_max);
   const __m256 group_scale = _mm256_set1_ps(*scale);
   const __m256i highest = _mm256_set1_epi32(code_max);
   const __m256i lowest = _mm256_set1_epi32(-code_max - 1);
-  // The two packs work inside 128-bit halves; this puts their 4-byte pieces back in order.
-  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   __m256i total = _mm256_setzero_si256();
-  for (int64_t k = 0; k < kGroupSize; k += 32) {
-    const __m256i a = quantize_8(x + k, group_scale, lowest, highest);
-    const __m256i b = quantize_8(x + k + 8, group_scale, lowest, highest);
-    const __m256i c = quantize_8(x + k + 16, group_scale, lowest, highest);
-    const __m256i d = quantize_8(x + k + 24, group_scale, lowest, highest);
-    total =
-        _mm256_add_epi32(total, _mm256_add_epi32(_mm256_add_epi32(a, b), _mm256_add_epi32(c, d)));
-    const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(a, b), _mm256_packs_epi32(c, d));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + k),
-                        _mm256_permutevar8x32_epi32(bytes, order));
-  }
+  for (int64_t k = 0; k < kGroupSize; k += 32)
+    quantize_32(x + k, group_scale, lowest, highest, codes + k, &total);
   *sum = horizontal_sum(total);
 }
 
@@ -105,6 +114,40 @@ void quantize_row(const float* x, int64_t n_cols, int32_t bits, int8_t* codes, f
   for (int64_t k = 0; k < left; k += kFloats)
     _mm256_store_ps(padded + k, load_floats(x + first + k, left - k));
   quantize_group(padded, code_max, codes + first, scales + full_groups, sums + full_groups);
+}
+
+void quantize_kv_row(const float* x, int64_t n, int8_t* codes, uint16_t* scale) {
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i amax = _mm256_setzero_si256();
+  for (int64_t k = 0; k < n; k += kFloats) {
+    const __m256i bits = _mm256_castps_si256(load_floats(x + k, n - k));
+    amax = _mm256_max_epi32(amax, _mm256_and_si256(bits, magnitude));
+  }
+  const int32_t amax_bits = horizontal_max(amax);
+  if (amax_bits >= 0x7f800000) {
+    for (int64_t k = 0; k < n; ++k)
+      codes[k] = 0;
+    *scale = 0x7e00;  // the quiet NaN of float_to_half
+    return;
+  }
+  const __m128i stored =
+      _mm_cvtps_ph(_mm_set_ss(symmetric_scale(amax_bits, 127)), _MM_FROUND_TO_NEAREST_INT);
+  *scale = static_cast<uint16_t>(_mm_extract_epi16(stored, 0));
+  const __m256 row_scale = _mm256_broadcastss_ps(_mm_cvtph_ps(stored));
+  const __m256i highest = _mm256_set1_epi32(127);
+  const __m256i lowest = _mm256_set1_epi32(-127);
+  __m256i unused_total = _mm256_setzero_si256();
+  int64_t k = 0;
+  for (; k + 32 <= n; k += 32)
+    quantize_32(x + k, row_scale, lowest, highest, codes + k, &unused_total);
+  if (k == n) return;
+  alignas(32) float padded[32] = {};
+  alignas(32) int8_t padded_codes[32];
+  for (int64_t j = k; j < n; ++j)
+    padded[j - k] = x[j];
+  quantize_32(padded, row_scale, lowest, highest, padded_codes, &unused_total);
+  for (int64_t j = k; j < n; ++j)
+    codes[j] = padded_codes[j - k];
 }
 
 void silu_mul(const float* gate, const float* up, int64_t n, float* out) {
@@ -177,6 +220,10 @@ constinit const CpuKernels kTable = {
     .quantize_row = quantize_row,
     .linear_w6_int8 = linear_w6_int8,
     .linear_w6_f32 = linear_w6_f32,
+    .linear_w8_int8 = linear_w8_int8,
+    .linear_w8_f32 = linear_w8_f32,
+    .linear_i8_rows = linear_i8_rows,
+    .quantize_kv_row = quantize_kv_row,
     .linear_dense = linear_dense,
     .silu_mul = silu_mul,
     .rope = rope,

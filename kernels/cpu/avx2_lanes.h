@@ -52,7 +52,8 @@ inline __m256 widen_bf16(__m128i bits) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
 }
 
-// How a stored element becomes float: load() reads 8, load_few() the first min(max(n, 0), 8).
+// How a stored element becomes float: load() reads 8, load_few() the first min(max(n, 0), 8) and
+// gives +0 in the other lanes.
 struct F32 {
   using Element = float;
   static __m256 load(const float* x) { return _mm256_loadu_ps(x); }
@@ -71,6 +72,21 @@ struct BF16 {
   static __m256 load_few(const uint16_t* x, int64_t n) {
     return n >= kFloats ? load(x) : widen_bf16(load_few_u16(x, n));
   }
+};
+
+struct I8 {
+  using Element = int8_t;
+  static __m256 load(const int8_t* x) {
+    return widen(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(x)));
+  }
+  static __m256 load_few(const int8_t* x, int64_t n) {
+    if (n >= kFloats) return load(x);
+    alignas(16) int8_t padded[16] = {};
+    for (int64_t i = 0; i < n; ++i)
+      padded[i] = x[i];
+    return widen(_mm_load_si128(reinterpret_cast<const __m128i*>(padded)));
+  }
+  static __m256 widen(__m128i codes) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes)); }
 };
 
 // The first two levels of the tree of dot16: l += l+8, l += l+4.

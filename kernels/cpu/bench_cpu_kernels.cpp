@@ -81,7 +81,7 @@ struct Activations {
 };
 
 const flexq::CpuKernels* table(int64_t index) {
-  return index == 0 ? &flexq::portable_kernels() : flexq::avx2_kernels();
+  return index == 0 ? &flexq::portable_kernels() : flexq::select_cpu_kernels("avx2");
 }
 
 void bench_linear_int8(benchmark::State& state) {

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 namespace flexq {
 
@@ -25,6 +26,24 @@ struct PackedW6 {
   int64_t n_cols = 0;                // K
 };
 
+// An 8-bit weight matrix (N, K) in groups of 128, in the layout of kernels/layout/w8_layout.h: the
+// units of W6 without packing, 16 rows x 128 columns = 2048 bytes, step s (columns 4s .. 4s+3)
+// being 64 bytes with row r at bytes 4r .. 4r+3, codes unsigned u = q + 128.
+struct PackedW8 {
+  const uint8_t* codes = nullptr;    // w8::codes_bytes(N, K)
+  const uint16_t* scales = nullptr;  // (N/16, G, 16) fp16 bit patterns, as for PackedW6
+  float scale_multiplier = 1.0f;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+};
+
+// A row-major (N, K) matrix of signed 8-bit codes with one scale per row (lm_head, embedding):
+// w[n, k] = codes[n, k] * scales[n].
+struct Int8Rows {
+  const int8_t* codes = nullptr;  // (N, K)
+  const float* scales = nullptr;  // (N)
+};
+
 // Activations quantized by quantize_row, one row per token, groups of 128 along K.
 struct QuantizedRows {
   const int8_t* codes = nullptr;  // (n_tokens, K padded to 128), zero past K
@@ -33,6 +52,10 @@ struct QuantizedRows {
 };
 
 enum class DenseType : int32_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
+
+// Storage of keys and values in a page. kI8: symmetric, one fp16 scale per token and KV head; the
+// (page_tokens) scales of a head follow its (page_tokens, head_dim) codes.
+enum class KvElement : int32_t { kF16 = 0, kF32 = 1, kI8 = 2 };
 
 // One attention call: the n_q query heads that share one KV head, for one token.
 struct AttentionArgs {
@@ -46,12 +69,12 @@ struct AttentionArgs {
   int64_t n_positions = 0;  // attends to positions [0, n_positions), n_positions >= 1
   int64_t head_dim = 0;
   int64_t n_q = 0;
-  float scale = 0;                      // 1 / sqrt(head_dim)
-  DenseType kv_type = DenseType::kF16;  // kF16 or kF32
+  float scale = 0;  // 1 / sqrt(head_dim)
+  KvElement kv_type = KvElement::kF16;
 };
 
 struct CpuKernels {
-  const char* name;  // "portable", "avx2"
+  const char* name;  // one of cpu_kernel_names()
 
   // y[i] = (x[i] * r) * weight[i], r = 1 / sqrt(dot16(x, x, n) / n + eps). x and y may be the same.
   // Where the sum of squares is not finite every y is NaN, so that the fault reaches the logits.
@@ -75,6 +98,21 @@ struct CpuKernels {
   void (*linear_w6_f32)(const PackedW6& w, const float* x, int64_t x_stride, int64_t n_tokens,
                         int64_t block_begin, int64_t block_end, float* out, int64_t out_stride);
 
+  // The same two for 8-bit weights: q = u - 128, group dots of 8-bit by 6- or 8-bit codes.
+  void (*linear_w8_int8)(const PackedW8& w, const QuantizedRows& x, int64_t n_tokens,
+                         int64_t block_begin, int64_t block_end, float* out, int64_t out_stride);
+  void (*linear_w8_f32)(const PackedW8& w, const float* x, int64_t x_stride, int64_t n_tokens,
+                        int64_t block_begin, int64_t block_end, float* out, int64_t out_stride);
+
+  // out[t, n] = dot16(x[t], (float)codes[n], n_cols) * scales[n] for rows [row_begin, row_end).
+  void (*linear_i8_rows)(const Int8Rows& w, int64_t n_cols, const float* x, int64_t x_stride,
+                         int64_t n_tokens, int64_t row_begin, int64_t row_end, float* out,
+                         int64_t out_stride);
+
+  // One KV row to int8: s = float_to_half(max(amax / 127, 1e-5f)); code = clamp(round_half_even(x /
+  // half_to_float(s)), -127, 127). NaN or infinity in the row: codes 0, scale NaN.
+  void (*quantize_kv_row)(const float* x, int64_t n, int8_t* codes, uint16_t* scale);
+
   // out[t, n] = dot16(x[t], w[n], n_cols) for rows [row_begin, row_end) of a row-major (N, K)
   // matrix.
   void (*linear_dense)(const void* w, DenseType type, int64_t n_cols, const float* x,
@@ -90,6 +128,7 @@ struct CpuKernels {
 
   // s[p] = dot16(q, k[p]) * scale; m = max s; e[p] = expf16(s[p] - m); sum = sum16(e);
   // out[d] = (acc over p ascending: fma(e[p], v[p][d], acc)) * (1 / sum). A NaN score gives NaN.
+  // kI8: s[p] = (dot16(q, (float)k[p]) * ks[p]) * scale and fma(e[p] * vs[p], (float)v[p][d], acc).
   void (*attention)(const AttentionArgs& args);
 
   // Round to nearest even; the bit patterns of float_to_half. NaN stays NaN.
@@ -102,11 +141,13 @@ struct CpuKernels {
 };
 
 const CpuKernels& portable_kernels();
-// Null when this processor lacks AVX2, FMA or F16C, or when not built for x86-64.
-const CpuKernels* avx2_kernels();
 
-// The best table for this processor; `forced` ("portable", "avx2") picks one by name and gives null
-// when there is none of that name here. Chosen once per device, never per call.
+// The names of all tables in this build, best first: "avx512vnni", "avxvnni", "avx2", "portable" on
+// x86-64. This processor may lack some of them.
+std::span<const char* const> cpu_kernel_names();
+
+// The best table for this processor; `forced` picks one by name and gives null when this processor
+// or this build has none of that name. Chosen once per device, never per call.
 const CpuKernels* select_cpu_kernels(const char* forced);
 
 }  // namespace flexq

@@ -1,6 +1,6 @@
 // Our exponential: one sequence of IEEE operations, in a scalar form and (where the including file
-// is compiled for it) an AVX2 form, so that every instruction set gives the same bits. libm's expf
-// is not used because its result depends on the library's version.
+// is compiled for it) AVX2 and AVX-512 forms, so that every instruction set gives the same bits.
+// libm's expf is not used because its result depends on the library's version.
 //
 //   n = round(x / ln 2), r = x - n ln 2 in two parts (Cody and Waite), |r| <= 0.347,
 //   exp(r) = 1 + (r + r^2 P(r)) with P of degree 5 (the minimax coefficients of Cephes expf),
@@ -8,8 +8,8 @@
 //
 // Relative error below 1.2e-7 for normal results; exp(-inf) = 0, above 88.73 infinity, NaN stays.
 //
-// Everything here has internal linkage: a file compiled for AVX2 must not lend its copy of an
-// inline function to one that has to run on any processor.
+// Everything here has internal linkage: a file compiled for one of them must not lend its copy of
+// an inline function to one that has to run on any processor.
 #pragma once
 
 #include <bit>
@@ -87,6 +87,34 @@ inline __m256 expf16(__m256 x) {
   const __m256i half = _mm256_srai_epi32(exponent, 1);
   const __m256i rest = _mm256_sub_epi32(exponent, half);
   return _mm256_mul_ps(_mm256_mul_ps(y, power_of_two(half)), power_of_two(rest));
+}
+#endif
+
+#ifdef __AVX512F__
+inline __m512 power_of_two(__m512i n) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+}
+
+inline __m512 expf16(__m512 x) {
+  // max and min give their second operand when one is NaN.
+  x = _mm512_max_ps(_mm512_set1_ps(kExpMin), x);
+  x = _mm512_min_ps(_mm512_set1_ps(kExpMax), x);
+  const __m512 rounding_shift = _mm512_set1_ps(kRoundingShift);
+  const __m512 shifted = _mm512_fmadd_ps(x, _mm512_set1_ps(kLog2E), rounding_shift);
+  const __m512 n = _mm512_sub_ps(shifted, rounding_shift);
+  __m512 r = _mm512_fmadd_ps(n, _mm512_set1_ps(-kLn2High), x);
+  r = _mm512_fmadd_ps(n, _mm512_set1_ps(-kLn2Low), r);
+  __m512 p = _mm512_fmadd_ps(_mm512_set1_ps(kExpP5), r, _mm512_set1_ps(kExpP4));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kExpP3));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kExpP2));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kExpP1));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(kExpP0));
+  const __m512 y = _mm512_add_ps(_mm512_fmadd_ps(p, _mm512_mul_ps(r, r), r), _mm512_set1_ps(1.0f));
+  const __m512i exponent =
+      _mm512_sub_epi32(_mm512_castps_si512(shifted), _mm512_castps_si512(rounding_shift));
+  const __m512i half = _mm512_srai_epi32(exponent, 1);
+  const __m512i rest = _mm512_sub_epi32(exponent, half);
+  return _mm512_mul_ps(_mm512_mul_ps(y, power_of_two(half)), power_of_two(rest));
 }
 #endif
 

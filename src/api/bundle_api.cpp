@@ -3,10 +3,35 @@
 #include "api/handles.h"
 #include "base/thread_pool.h"
 #include "quantize/precision_policy.h"
+#include "quantize/synthetic_model.h"
 
 using flexq::Status;
 using flexq::api::guarded;
 using flexq::api::Held;
+
+namespace {
+
+Status set_quantize_option(flexq::QuantizeOptions& options, std::string_view key,
+                           std::string_view value) {
+  int32_t* bits = key == "embedding_bits" ? &options.embedding_bits
+                  : key == "lm_head_bits" ? &options.lm_head_bits
+                                          : nullptr;
+  if (bits == nullptr) {
+    return Status::error(flexq::StatusCode::kUnknownOption,
+                         "quantize option: expected embedding_bits or lm_head_bits, found "
+                         "\"%.100s\"",
+                         std::string(key).c_str());
+  }
+  if (value != "8" && value != "16") {
+    return Status::error(flexq::StatusCode::kUnsupportedValue,
+                         "%s: expected 8 or 16, found \"%.100s\"", std::string(key).c_str(),
+                         std::string(value).c_str());
+  }
+  *bits = value == "8" ? 8 : 16;
+  return Status();
+}
+
+}  // namespace
 
 extern "C" {
 
@@ -31,6 +56,16 @@ flexq_status flexq_quantize_options_set_policy(flexq_quantize_options* options,
     if (!found.ok()) return found.status();
     options->options.policy = policy;
     return Status();
+  });
+}
+
+flexq_status flexq_quantize_options_set(flexq_quantize_options* options, const char* key,
+                                        const char* value) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    FLEXQ_REQUIRE(key);
+    FLEXQ_REQUIRE(value);
+    return set_quantize_option(options->options, key, value);
   });
 }
 
@@ -64,6 +99,16 @@ flexq_status flexq_quantize(const char* checkpoint_directory, const char* output
     return flexq::quantize_checkpoint(
         checkpoint_directory, output_path,
         options != nullptr ? options->options : flexq::QuantizeOptions());
+  });
+}
+
+flexq_status flexq_quantize_synthetic(const char* shape, const char* output_path,
+                                      const flexq_quantize_options* options) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(shape);
+    FLEXQ_REQUIRE(output_path);
+    return flexq::quantize_synthetic_model(
+        shape, output_path, options != nullptr ? options->options : flexq::QuantizeOptions());
   });
 }
 

@@ -20,13 +20,14 @@ const char* format_name(WeightFormat format) {
       return "f16";
     case WeightFormat::kBF16:
       return "bf16";
-    default:
+    case WeightFormat::kInt6Group:
       return "int6";
+    case WeightFormat::kInt8Group:
+      return "int8";
+    case WeightFormat::kInt8Row:
+      return "int8-row";
   }
-}
-
-int32_t weight_bits(WeightFormat format) {
-  return format == WeightFormat::kInt6Group ? 6 : static_cast<int32_t>(8 * element_bytes(format));
+  return "unknown";
 }
 
 // The shortest decimal that reads back as this float: 1e-05, not 9.999999747378752e-06.
@@ -135,7 +136,7 @@ Result<std::string> bundle_json(Bundle& bundle) {
                           {"layers", layers_json(bundle)}};
   json["tensors"] = tensors_json(bundle);
   json["size_bytes"] = bundle.file_bytes();
-  json["bits_per_weight"] = bundle.quantized_bits_per_weight();
+  json["bits_per_weight"] = bundle.linear_bits_per_weight();
   FLEXQ_ASSIGN_OR_RETURN(json["tokenizer"], tokenizer_json(bundle));
   if (bundle.chat_template() != nullptr) json["chat_template"] = *bundle.chat_template();
   FLEXQ_ASSIGN_OR_RETURN(json["provenance"], provenance_json(bundle.provenance()));

@@ -46,8 +46,10 @@ Status set_context_option(flexq::ContextOptions& options, std::string_view key,
       options.kv_type = flexq::KvType::kF16;
     } else if (value == "f32") {
       options.kv_type = flexq::KvType::kF32;
+    } else if (value == "i8") {
+      options.kv_type = flexq::KvType::kI8;
     } else {
-      return unsupported("auto, f16 or f32");
+      return unsupported("auto, f16, f32 or i8");
     }
     return Status();
   }

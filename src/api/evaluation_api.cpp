@@ -7,8 +7,9 @@ using flexq::api::Held;
 
 extern "C" {
 
-flexq_status flexq_evaluate_perplexity(const flexq_model* model, const char* text,
-                                       int64_t text_bytes, int32_t window_tokens,
+flexq_status flexq_evaluate_perplexity(const flexq_model* model,
+                                       const flexq_context_options* context_options,
+                                       const char* text, int64_t text_bytes, int32_t window_tokens,
                                        int32_t max_windows, flexq_window_callback callback,
                                        void* user_data, flexq_perplexity_result* result) {
   return guarded([&]() -> Status {
@@ -22,9 +23,11 @@ flexq_status flexq_evaluate_perplexity(const flexq_model* model, const char* tex
     const auto after_window = [&](int32_t window, int32_t n_windows, double nll) {
       return callback != nullptr && callback(window, n_windows, nll, user_data) != 0;
     };
-    FLEXQ_ASSIGN_OR_RETURN(
-        const flexq::PerplexityResult found,
-        flexq::evaluate_perplexity(held->model, view, window_tokens, max_windows, after_window));
+    const flexq::ContextOptions options =
+        context_options != nullptr ? context_options->options : flexq::ContextOptions();
+    FLEXQ_ASSIGN_OR_RETURN(const flexq::PerplexityResult found,
+                           flexq::evaluate_perplexity(held->model, view, window_tokens, max_windows,
+                                                      after_window, options));
     flexq_perplexity_result filled = {};
     filled.n_windows = found.n_windows;
     filled.window_tokens = window_tokens;

@@ -4,6 +4,8 @@
 
 #include "api/handles.h"
 #include "base/file.h"
+#include "kernels/cpu/cpu_kernels.h"
+#include "quantize/synthetic_model.h"
 
 using flexq::ModelPlan;
 using flexq::Result;
@@ -50,9 +52,15 @@ flexq::LoadOptions load_options(const flexq_model_options* options) {
 
 Status set_model_option(flexq::LoadOptions& load, std::string_view key, std::string_view value) {
   if (key == "cpu.kernels") {
-    if (value != "auto" && value != "portable" && value != "avx2") {
+    std::string expected = "auto";
+    bool known = value == expected;
+    for (const char* name : flexq::cpu_kernel_names()) {
+      known = known || value == name;
+      expected.append(", ").append(name);
+    }
+    if (!known) {
       return Status::error(StatusCode::kUnsupportedValue,
-                           "cpu.kernels: expected auto, portable or avx2, found \"%.100s\"",
+                           "cpu.kernels: expected one of %s, found \"%.100s\"", expected.c_str(),
                            std::string(value).c_str());
     }
     load.cpu_kernels = value;
@@ -72,12 +80,6 @@ Status set_model_option(flexq::LoadOptions& load, std::string_view key, std::str
   return Status::error(StatusCode::kUnknownOption,
                        "model option: expected cpu.kernels or max_decoded_bytes, found \"%.100s\"",
                        std::string(key).c_str());
-}
-
-int32_t weight_bits(flexq::WeightFormat format) {
-  return format == flexq::WeightFormat::kInt6Group ? 6
-         : format == flexq::WeightFormat::kF32     ? 32
-                                                   : 16;
 }
 
 }  // namespace
@@ -120,6 +122,21 @@ flexq_status flexq_source_from_callback(int64_t size_bytes, flexq_read_callback 
     if (size_bytes < 0) return flexq::api::negative_length("size_bytes", size_bytes);
     auto made = std::make_unique<flexq_source>();
     made->source.bytes = std::make_shared<CallbackSource>(size_bytes, read, user_data);
+    *source = made.release();
+    return Status();
+  });
+}
+
+flexq_status flexq_source_synthetic(const char* shape, const flexq_quantize_options* options,
+                                    flexq_source** source) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(shape);
+    FLEXQ_REQUIRE(source);
+    const flexq::QuantizeOptions precision =
+        options != nullptr ? options->options : flexq::QuantizeOptions();
+    auto made = std::make_unique<flexq_source>();
+    FLEXQ_ASSIGN_OR_RETURN(made->source.weights, flexq::make_synthetic_model(shape, precision));
+    made->source.policy = precision.policy;
     *source = made.release();
     return Status();
   });
@@ -255,9 +272,9 @@ flexq_status flexq_model_get_tensor_info(const flexq_model* model, int32_t index
     }
     const flexq::StoredTensor& tensor = tensors[static_cast<size_t>(index)];
     flexq_tensor_info filled = {};
-    filled.weight_bits = weight_bits(tensor.format);
+    filled.weight_bits = flexq::weight_bits(tensor.format);
     filled.activation_bits = tensor.activation_bits;
-    filled.group_size = tensor.format == flexq::WeightFormat::kInt6Group ? flexq::kGroupSize : 0;
+    filled.group_size = flexq::is_grouped(tensor.format) ? flexq::kGroupSize : 0;
     filled.rows = tensor.spec.rows;
     filled.cols = tensor.spec.cols;
     copy_name(filled.name, tensor.spec.name);

@@ -27,7 +27,7 @@ namespace {
 
 std::string make_build_info() {
   std::string kernels;  // each with a space in front
-  for (const char* name : {"portable", "avx2"}) {
+  for (const char* name : flexq::cpu_kernel_names()) {
     if (flexq::select_cpu_kernels(name) != nullptr) kernels += std::string(" ") + name;
   }
   std::string info;

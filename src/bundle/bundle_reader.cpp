@@ -165,7 +165,7 @@ Status Bundle::read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer, We
   out->n_rows = chunk.n_rows;
   out->values = raw.data();
   out->scales = nullptr;
-  if (format == WeightFormat::kInt6Group) {
+  if (is_quantized(format)) {
     const ChunkLayout layout = chunk_layout(format, chunk.n_rows, n_cols);
     out->scales = reinterpret_cast<const uint16_t*>(raw.data() + layout.scales_offset);
   }
@@ -260,14 +260,20 @@ int64_t Bundle::decoded_bytes(int64_t tensor) const {
   return raw_total(directory_.tensors[static_cast<size_t>(tensor)].chunks);
 }
 
-double Bundle::quantized_bits_per_weight() const {
+double Bundle::linear_bits_per_weight() const {
+  const auto is_quantized_linear = [](const TensorEntry& entry) {
+    return is_grouped(entry.tensor.format);
+  };
+  const bool any_quantized =
+      std::any_of(directory_.tensors.begin(), directory_.tensors.end(), is_quantized_linear);
   double bits = 0;
   double weights = 0;
   for (const TensorEntry& entry : directory_.tensors) {
-    if (entry.tensor.format != WeightFormat::kInt6Group) continue;
+    const TensorSpec& spec = entry.tensor.spec;
+    if (spec.role != TensorRole::kLinear || (any_quantized && !is_quantized_linear(entry)))
+      continue;
     bits += 8.0 * static_cast<double>(stored_total(entry.chunks));
-    weights +=
-        static_cast<double>(entry.tensor.spec.rows) * static_cast<double>(entry.tensor.spec.cols);
+    weights += static_cast<double>(spec.rows) * static_cast<double>(spec.cols);
   }
   return weights > 0 ? bits / weights : 0.0;
 }

@@ -54,10 +54,10 @@ class Bundle : public WeightSource {
   const std::vector<SectionEntry>& sections() const { return directory_.sections; }
   // Bytes of a tensor in the file, compressed, without padding.
   int64_t stored_bytes(int64_t tensor) const;
-  // Bytes of a tensor decoded: one byte per 6-bit code, plus scales.
+  // Bytes of a tensor decoded: one byte per 6- or 8-bit code, plus scales.
   int64_t decoded_bytes(int64_t tensor) const;
-  // 8 * stored bytes of the kInt6Group tensors / their number of weights; 0 without any.
-  double quantized_bits_per_weight() const;
+  // 8 * stored bytes / weights of the quantized linear layers; of all linear layers where none is.
+  double linear_bits_per_weight() const;
 
  private:
   Bundle(std::unique_ptr<ByteSource> source, const BundleHeader& header, BundleDirectory directory);

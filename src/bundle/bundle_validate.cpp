@@ -44,12 +44,17 @@ Status check_spec(const TensorEntry& entry, const TensorSpec& expected, const st
 
 Status check_format(const TensorEntry& entry, const std::string& where) {
   const StoredTensor& tensor = entry.tensor;
-  if (tensor.format > WeightFormat::kInt6Group)
+  if (tensor.format > kLastWeightFormat)
     return Status::error(StatusCode::kCorrupt, "%s: unknown weight format %d", where.c_str(),
                          static_cast<int>(tensor.format));
-  const bool quantized = tensor.format == WeightFormat::kInt6Group;
-  if (quantized && tensor.spec.role != TensorRole::kLinear)
-    return Status::error(StatusCode::kCorrupt, "%s: 6-bit weights outside a linear layer",
+  const bool grouped = is_grouped(tensor.format);
+  const bool quantized = is_quantized(tensor.format);
+  if (grouped && tensor.spec.role != TensorRole::kLinear)
+    return Status::error(StatusCode::kCorrupt, "%s: grouped weights outside a linear layer",
+                         where.c_str());
+  if (quantized && !grouped && tensor.spec.role != TensorRole::kEmbedding &&
+      tensor.spec.role != TensorRole::kLmHead)
+    return Status::error(StatusCode::kCorrupt, "%s: 8-bit rows outside the embedding and lm_head",
                          where.c_str());
   const TensorEntry expected = make_tensor_entry(tensor);
   FLEXQ_EXPECT_EQUAL(where, "bits", entry.bits, expected.bits);
@@ -58,9 +63,9 @@ Status check_format(const TensorEntry& entry, const std::string& where) {
   FLEXQ_EXPECT_EQUAL(where, "scale type", entry.scale_type, expected.scale_type);
   FLEXQ_EXPECT_EQUAL(where, "layout", entry.layout, expected.layout);
   const int32_t bits = tensor.activation_bits;
-  if (bits != 16 && !(quantized && (bits == 6 || bits == 8)))
+  if (bits != 16 && !(grouped && (bits == 6 || bits == 8)))
     return Status::error(StatusCode::kCorrupt, "%s: activation bits are %d, expected %s",
-                         where.c_str(), bits, quantized ? "6, 8 or 16" : "16");
+                         where.c_str(), bits, grouped ? "6, 8 or 16" : "16");
   if (!is_multiplier(tensor.scale_multiplier) || (!quantized && tensor.scale_multiplier != 1.0f))
     return Status::error(StatusCode::kCorrupt, "%s: scale multiplier is %g, expected %s",
                          where.c_str(), static_cast<double>(tensor.scale_multiplier),

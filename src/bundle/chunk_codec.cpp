@@ -65,6 +65,9 @@ int64_t find_bad_value(WeightFormat format, std::span<const uint8_t> values) {
       return find_bad<uint16_t, bf16_is_bad>(values);
     case WeightFormat::kInt6Group:
       return find_bad<uint8_t, code_is_bad>(values);
+    case WeightFormat::kInt8Group:
+    case WeightFormat::kInt8Row:
+      return -1;  // every byte is a code
   }
   return 0;
 }
@@ -81,11 +84,11 @@ ChunkLayout chunk_layout(WeightFormat format, int64_t n_rows, int64_t n_cols) {
   values.mul(n_cols).mul(element_bytes(format));
   CheckedSize size = values;
   ChunkLayout layout;
-  if (format == WeightFormat::kInt6Group) {
+  if (is_quantized(format)) {
     size.align_up(2);
     layout.scales_offset = size.value();
     CheckedSize scales(n_rows);
-    scales.mul(ceil_div(n_cols, kGroupSize)).mul(2);
+    scales.mul(scales_per_row(format, n_cols)).mul(2);
     size.add(scales.value());
   } else {
     layout.scales_offset = size.value();
@@ -111,12 +114,12 @@ Status check_chunk_values(WeightFormat format, int64_t row_begin, int64_t n_rows
     return bad_value(
         format == WeightFormat::kInt6Group ? "code outside [-32, 31]" : "NaN or infinity",
         row_begin + bad / n_cols, "column", bad % n_cols);
-  if (format != WeightFormat::kInt6Group) return {};
+  if (!is_quantized(format)) return {};
   if (layout.scales_offset > layout.values_bytes &&
       raw[static_cast<size_t>(layout.values_bytes)] != 0)
     return Status::error(StatusCode::kCorrupt, "byte between codes and scales is not zero");
   const auto scales = raw.subspan(static_cast<size_t>(layout.scales_offset));
-  const int64_t n_groups = ceil_div(n_cols, kGroupSize);
+  const int64_t n_groups = scales_per_row(format, n_cols);
   if (const int64_t bad = find_bad<uint16_t, scale_is_bad>(scales); bad >= 0)
     return bad_value("scale is negative or not finite", row_begin + bad / n_groups, "group",
                      bad % n_groups);

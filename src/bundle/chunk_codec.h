@@ -15,8 +15,8 @@ struct ZSTD_DCtx_s;
 
 namespace flexq {
 
-// Raw form of `n_rows` rows: values row-major, then for kInt6Group the fp16 scales of the same
-// rows, on the next even offset. All -1 when a size overflows.
+// Raw form of `n_rows` rows: values row-major, then for quantized formats the fp16 scales of the
+// same rows, on the next even offset. All -1 when a size overflows.
 struct ChunkLayout {
   int64_t values_bytes = -1;
   int64_t scales_offset = -1;  // equal to raw_bytes where there are no scales
@@ -28,8 +28,8 @@ ChunkLayout chunk_layout(WeightFormat format, int64_t n_rows, int64_t n_cols);
 // chunks of quantized weights hold the same rows as the pieces of a 16-bit checkpoint.
 int64_t rows_per_chunk(const TensorSpec& spec);
 
-// Refuses codes outside [-32, 31], scales that are negative or not finite, dense values that are
-// not finite, and a non-zero byte between codes and scales. kCorrupt with row and column.
+// Refuses 6-bit codes outside [-32, 31], scales that are negative or not finite, dense values that
+// are not finite, and a non-zero byte between codes and scales. kCorrupt with row and column.
 Status check_chunk_values(WeightFormat format, int64_t row_begin, int64_t n_rows, int64_t n_cols,
                           std::span<const uint8_t> raw);
 

@@ -39,6 +39,8 @@ std::optional<int64_t> find_nonfinite(std::span<const uint8_t> values, WeightFor
     case WeightFormat::kBF16:
       return find_exponent<uint16_t>(values, 0x7f80u);
     case WeightFormat::kInt6Group:
+    case WeightFormat::kInt8Group:
+    case WeightFormat::kInt8Row:
       break;
   }
   return std::nullopt;

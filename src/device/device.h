@@ -26,9 +26,13 @@ inline constexpr int32_t kPageTokens = 16;
 enum class DeviceKind : int32_t { kCpu = 0, kCuda = 1 };
 
 // Storage type of keys and values.
-enum class KvType : int32_t { kF16 = 0, kF32 = 1 };
+enum class KvType : int32_t {
+  kF16 = 0,
+  kF32 = 1,
+  kI8 = 2,  // symmetric, one fp16 scale per token and KV head
+};
 constexpr int64_t kv_element_bytes(KvType type) {
-  return type == KvType::kF16 ? 2 : 4;
+  return type == KvType::kF16 ? 2 : type == KvType::kF32 ? 4 : 1;
 }
 
 // Device memory; freed by the destructor. `data` is meaningful to the device that allocated it.
@@ -40,12 +44,13 @@ class DeviceBuffer {
 };
 
 // A tensor as the device stores it: vectors (norms, biases) become fp32, everything else keeps its
-// format; kInt6Group is packed into the kernels' layout.
+// format; quantized linear layers are packed into the kernels' layouts.
 struct DeviceTensorDesc {
   WeightFormat format = WeightFormat::kF32;
   bool is_vector = false;
   int64_t rows = 0;
   int64_t cols = 0;
+  float scale_multiplier = 1.0f;  // of quantized formats
 };
 
 // A matrix (rows outputs, cols inputs) in device memory.
@@ -54,7 +59,7 @@ struct DeviceMatrix {
   int64_t rows = 0;
   int64_t cols = 0;
   const uint8_t* values = nullptr;  // packed codes, or row-major dense elements
-  const uint8_t* scales = nullptr;  // packed fp16 scales of kInt6Group
+  const uint8_t* scales = nullptr;  // packed fp16 scales; (rows) fp32 scales of kInt8Row
   float scale_multiplier = 1.0f;
 };
 
@@ -92,11 +97,17 @@ struct ExecutorShape {
   int32_t pages_per_sequence() const { return (context_tokens + kPageTokens - 1) / kPageTokens; }
 };
 
-// Bytes of one KV page: all layers; per layer and KV head kPageTokens rows of K, likewise of V.
-//   offset(layer, kv, head) = ((layer * 2 + kv) * n_kv_heads + head) * kPageTokens * head_dim
+// K or V of one KV head in one page: (kPageTokens, head_dim) elements, for kI8 followed by the
+// (kPageTokens) fp16 scales.
+constexpr int64_t kv_head_bytes(const ExecutorShape& shape) {
+  const int64_t scales = shape.kv_type == KvType::kI8 ? 2 : 0;
+  return kPageTokens * (shape.head_dim * kv_element_bytes(shape.kv_type) + scales);
+}
+
+// Bytes of one KV page: all layers, K and V of every KV head.
+//   offset(layer, kv, head) = ((layer * 2 + kv) * n_kv_heads + head) * kv_head_bytes
 constexpr int64_t page_bytes(const ExecutorShape& shape) {
-  return int64_t{2} * shape.n_layers * shape.n_kv_heads * kPageTokens * shape.head_dim *
-         kv_element_bytes(shape.kv_type);
+  return int64_t{2} * shape.n_layers * shape.n_kv_heads * kv_head_bytes(shape);
 }
 
 // The tokens of one forward pass. Tokens of one sequence follow each other in ascending position;
@@ -148,6 +159,14 @@ class Executor {
   virtual void poison_workspace() = 0;
 };
 
+// Runs single linear layers on random input: what kernel benchmarks time.
+class LinearRunner {
+ public:
+  virtual ~LinearRunner() = default;
+  // Quantizes the input as the layer asks and multiplies; returns when the result is there.
+  virtual Status run(const DeviceLinear& linear) = 0;
+};
+
 struct DeviceDescription {
   DeviceKind kind = DeviceKind::kCpu;
   std::string id;       // "cpu", "cuda:0"
@@ -175,8 +194,7 @@ class Device {
                             const uint8_t* values, const uint16_t* scales,
                             uint8_t* destination) = 0;
   // Where the parts of a stored tensor are, for kernels.
-  virtual DeviceMatrix matrix_at(const DeviceTensorDesc& desc, const uint8_t* data,
-                                 float scale_multiplier) const = 0;
+  virtual DeviceMatrix matrix_at(const DeviceTensorDesc& desc, const uint8_t* data) const = 0;
 
   // Bytes of the workspace of an executor of this shape: exact, checked arithmetic.
   virtual Result<int64_t> workspace_bytes(const ExecutorShape& shape) const = 0;
@@ -186,6 +204,11 @@ class Device {
                                                             std::span<uint8_t> workspace,
                                                             std::span<uint8_t> pages,
                                                             ThreadPool& pool) = 0;
+
+  // For layers of n_cols inputs and n_rows outputs. Borrows the pool.
+  virtual Result<std::unique_ptr<LinearRunner>> create_linear_runner(int32_t n_tokens,
+                                                                     int64_t n_cols, int64_t n_rows,
+                                                                     ThreadPool& pool) = 0;
 };
 
 // Devices of this process in a fixed order; the CPU is always first.

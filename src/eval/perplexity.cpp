@@ -4,8 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include "runtime/context.h"
-
 namespace flexq {
 namespace {
 
@@ -17,7 +15,8 @@ constexpr int32_t kLogitRows = 64;
 
 Result<PerplexityResult> evaluate_perplexity(
     std::shared_ptr<const LoadedModel> model, std::string_view text, int32_t window_tokens,
-    int32_t max_windows, FunctionRef<bool(int32_t, int32_t, double)> after_window) {
+    int32_t max_windows, FunctionRef<bool(int32_t, int32_t, double)> after_window,
+    ContextOptions options) {
   if (model->tokenizer == nullptr) {
     return Status::error(StatusCode::kNotFound, "perplexity: the model has no tokenizer");
   }
@@ -35,8 +34,9 @@ Result<PerplexityResult> evaluate_perplexity(
   }
   if (max_windows > 0) n_windows = std::min<int64_t>(n_windows, max_windows);
 
-  ContextOptions options;
   options.context_tokens = window_tokens;
+  options.n_sequences = 1;
+  options.cache_tokens = 0;
   options.n_outputs = kLogitRows;
   FLEXQ_ASSIGN_OR_RETURN(const std::shared_ptr<Context> context,
                          Context::create(std::move(model), options));

@@ -7,6 +7,7 @@
 
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "runtime/context.h"
 #include "runtime/loaded_model.h"
 
 namespace flexq {
@@ -20,9 +21,11 @@ struct PerplexityResult {
 
 // The text is tokenised whole with one BOS and cut into consecutive windows of window_tokens; the
 // tail is dropped; every window starts from an empty cache and has window_tokens - 1 targets.
-// max_windows 0: all. after_window(index, n_windows, mean nll of the window): true cancels.
+// max_windows 0: all. after_window(index, n_windows, mean nll of the window): true cancels. Of
+// `options` only the KV cache's type, the chunk size and the poison count.
 Result<PerplexityResult> evaluate_perplexity(
     std::shared_ptr<const LoadedModel> model, std::string_view text, int32_t window_tokens,
-    int32_t max_windows, FunctionRef<bool(int32_t, int32_t, double)> after_window);
+    int32_t max_windows, FunctionRef<bool(int32_t, int32_t, double)> after_window,
+    ContextOptions options = {});
 
 }  // namespace flexq

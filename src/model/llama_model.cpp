@@ -39,7 +39,8 @@ class FirstError {
 }  // namespace
 
 DeviceTensorDesc device_tensor_desc(const StoredTensor& tensor) {
-  return {tensor.format, tensor.spec.is_vector(), tensor.spec.rows, tensor.spec.cols};
+  return {tensor.format, tensor.spec.is_vector(), tensor.spec.rows, tensor.spec.cols,
+          tensor.scale_multiplier};
 }
 
 Result<WeightPlan> plan_weights(const Device& device, std::span<const StoredTensor> tensors) {
@@ -63,7 +64,7 @@ Result<WeightPlan> plan_weights(const Device& device, std::span<const StoredTens
       plan.linear_weights += elements;
       plan.linear_bytes += bytes;
     }
-    if (tensor.format == WeightFormat::kInt6Group) {
+    if (is_grouped(tensor.format)) {
       plan.quantized_weights += elements;
       plan.quantized_bytes += bytes;
     }
@@ -139,8 +140,7 @@ void LlamaModel::bind_tensors() {
     const StoredTensor& tensor = tensors_[i];
     const TensorSpec& spec = tensor.spec;
     const uint8_t* data = weights_->data() + plan_.offsets[i];
-    const DeviceMatrix matrix =
-        device_->matrix_at(device_tensor_desc(tensor), data, tensor.scale_multiplier);
+    const DeviceMatrix matrix = device_->matrix_at(device_tensor_desc(tensor), data);
     const auto* vector = reinterpret_cast<const float*>(data);
     if (spec.layer < 0) {
       if (spec.role == TensorRole::kEmbedding) embedding_ = matrix;
@@ -178,7 +178,7 @@ ExecutorShape executor_shape(const ModelConfig& config, std::span<const StoredTe
   shape.n_vocab = config.n_vocab;
   shape.rms_norm_eps = config.rms_norm_eps;
   for (const StoredTensor& tensor : tensors) {
-    if (tensor.format == WeightFormat::kInt6Group && tensor.activation_bits < 16) {
+    if (is_grouped(tensor.format) && tensor.activation_bits < 16) {
       shape.quantizes_activations = true;
     }
   }

@@ -20,7 +20,7 @@ struct WeightPlan {
   int64_t decode_bytes = 0;      // read per decoded token: everything but the embedding, with the
                                  // lm_head (or the tied embedding in its place)
   int64_t n_parameters = 0;
-  int64_t quantized_weights = 0;  // elements of kInt6Group tensors
+  int64_t quantized_weights = 0;  // elements of quantized linear layers
   int64_t quantized_bytes = 0;    // their bytes in the buffer
   int64_t linear_weights = 0;     // elements of all linear layers
   int64_t linear_bytes = 0;

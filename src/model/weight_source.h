@@ -21,7 +21,7 @@ struct StoredTensor {
   WeightFormat format = WeightFormat::kF32;
   // kLinear only: 6 or 8 quantizes the layer's input on the fly, 16 leaves it in floating point.
   int32_t activation_bits = 16;
-  // kInt6Group only: weight = code * half_to_float(scale) * scale_multiplier; a power of two.
+  // Quantized formats: weight = code * half_to_float(scale) * scale_multiplier; a power of two.
   float scale_multiplier = 1.0f;
 };
 
@@ -29,9 +29,9 @@ struct StoredTensor {
 struct WeightPiece {
   int64_t row_begin = 0;
   int64_t n_rows = 0;
-  // (n_rows, cols) row-major in the tensor's format; for kInt6Group int8_t codes in [-32, 31].
+  // (n_rows, cols) row-major in the tensor's format; int8_t codes for quantized formats.
   const uint8_t* values = nullptr;
-  // kInt6Group: (n_rows, ceil(cols / 128)) fp16 bit patterns, aligned to 2 bytes; else null.
+  // Quantized formats: (n_rows, scales_per_row) fp16 bit patterns, aligned to 2 bytes; else null.
   const uint16_t* scales = nullptr;
 };
 

@@ -5,13 +5,10 @@
 #include <cmath>
 
 #include "base/half.h"
-#include "model/weight_source.h"
 
 namespace flexq {
 namespace {
 
-constexpr float kMaxCode = 31.0f;
-constexpr float kMinCode = -32.0f;
 constexpr float kMinScale = 1e-5f;
 constexpr float kMinNormalHalf = 0x1p-14f;
 constexpr uint16_t kMinNormalHalfBits = 0x0400;
@@ -35,8 +32,8 @@ float max_magnitude(const float* values, int64_t n) {
   return std::bit_cast<float>(max_bits);
 }
 
-float group_scale(float max_abs) {
-  return std::max(max_abs / kMaxCode, kMinScale);
+float group_scale(WeightFormat format, float max_abs) {
+  return std::max(max_abs / static_cast<float>(max_weight_code(format)), kMinScale);
 }
 
 float choose_scale_multiplier(float min_scale, float max_scale) {
@@ -51,17 +48,19 @@ uint16_t store_scale(float scale, float multiplier) {
   return std::max(float_to_half(scale / multiplier), kMinNormalHalfBits);
 }
 
-void quantize_weight_row(const float* weights, int64_t n_cols, float multiplier, int8_t* codes,
-                         uint16_t* scales) {
-  for (int64_t begin = 0; begin < n_cols; begin += kGroupSize) {
-    const int64_t n = std::min<int64_t>(kGroupSize, n_cols - begin);
+void quantize_weight_row(WeightFormat format, const float* weights, int64_t n_cols,
+                         float multiplier, int8_t* codes, uint16_t* scales) {
+  const auto max_code = static_cast<float>(max_weight_code(format));
+  const int64_t group_cols = is_grouped(format) ? kGroupSize : n_cols;
+  for (int64_t begin = 0; begin < n_cols; begin += group_cols) {
+    const int64_t n = std::min(group_cols, n_cols - begin);
     const float* group = weights + begin;
-    const uint16_t stored = store_scale(group_scale(max_magnitude(group, n)), multiplier);
+    const uint16_t stored = store_scale(group_scale(format, max_magnitude(group, n)), multiplier);
     const float used = half_to_float(stored) * multiplier;
     *scales++ = stored;
     for (int64_t i = 0; i < n; ++i) {
       // Clamping before rounding gives the same integers and keeps the rounding exact.
-      const float code = std::min(std::max(group[i] / used, kMinCode), kMaxCode);
+      const float code = std::min(std::max(group[i] / used, -max_code - 1.0f), max_code);
       codes[begin + i] = static_cast<int8_t>(round_half_even(code));
     }
   }

@@ -1,15 +1,18 @@
-// Symmetric 6-bit quantization of weights in groups of 128 consecutive inputs (FlexQ,
-// arXiv:2508.04405, section 3): what every kernel's weights are made of.
+// Symmetric quantization of weights (FlexQ, arXiv:2508.04405, section 3), in groups of 128
+// consecutive inputs or whole rows: what every kernel's weights are made of. With m the largest
+// code of the format, 31 or 127:
 //
-//   scale  = max(max|w| / 31, 1e-5)                         per group, IEEE division
+//   scale  = max(max|w| / m, 1e-5)                          per group, IEEE division
 //   stored = max(float_to_half(scale / multiplier), 2^-14)  one fp16 per group
 //   used   = half_to_float(stored) * multiplier             exact: multiplier is a power of two
-//   code   = clamp(round_half_even(w / used), -32, 31)      IEEE division
+//   code   = clamp(round_half_even(w / used), -m - 1, m)      IEEE division
 //
 // One multiplier per tensor keeps small layers out of fp16's subnormal range.
 #pragma once
 
 #include <cstdint>
+
+#include "kernels/layout/weight_format.h"
 
 namespace flexq {
 
@@ -17,7 +20,7 @@ namespace flexq {
 float max_magnitude(const float* values, int64_t n);
 
 // The scale, before it is stored, of a group whose largest weight has magnitude `max_abs`.
-float group_scale(float max_abs);
+float group_scale(WeightFormat format, float max_abs);
 
 // The multiplier for a tensor whose group scales lie in [min_scale, max_scale], both positive: 1
 // unless the smallest would be subnormal or the largest leave [0, 2^15]. Where the range is too
@@ -27,9 +30,9 @@ float choose_scale_multiplier(float min_scale, float max_scale);
 // fp16 bit pattern of `scale` under `multiplier`: a normal number.
 uint16_t store_scale(float scale, float multiplier);
 
-// Quantizes one row of finite weights. weights: (n_cols); codes: (n_cols); scales: (ceil(n_cols /
-// 128)) fp16 bit patterns. The last group may be shorter.
-void quantize_weight_row(const float* weights, int64_t n_cols, float multiplier, int8_t* codes,
-                         uint16_t* scales);
+// Quantizes one row of finite weights. weights: (n_cols); codes: (n_cols); scales: (scales_per_row)
+// fp16 bit patterns. The last group may be shorter.
+void quantize_weight_row(WeightFormat format, const float* weights, int64_t n_cols,
+                         float multiplier, int8_t* codes, uint16_t* scales);
 
 }  // namespace flexq

@@ -77,11 +77,19 @@ Status check_config_text(const Checkpoint& checkpoint) {
 
 }  // namespace
 
+Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
+  WeightPrecision precision;
+  FLEXQ_ASSIGN_OR_RETURN(precision.policy, find_precision_policy(options.policy));
+  precision.embedding_bits = options.embedding_bits;
+  precision.lm_head_bits = options.lm_head_bits;
+  return precision;
+}
+
 Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string& output_path,
                            const QuantizeOptions& options) {
   const DefaultFloatingPoint environment;
   FLEXQ_RETURN_IF_ERROR(check_output_path(output_path));
-  FLEXQ_ASSIGN_OR_RETURN(const PrecisionPolicy policy, find_precision_policy(options.policy));
+  FLEXQ_ASSIGN_OR_RETURN(const WeightPrecision precision, weight_precision(options));
   if (options.n_threads < 0)
     return Status::error(StatusCode::kInvalidArgument, "%d threads, expected 0 or more",
                          options.n_threads);
@@ -101,7 +109,7 @@ Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string&
   contents.provenance.source_config_json = checkpoint->config_json();
 
   ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
-  return quantize_weights(*checkpoint, policy, std::move(contents), output_path, pool,
+  return quantize_weights(*checkpoint, precision, std::move(contents), output_path, pool,
                           options.progress);
 }
 

@@ -14,17 +14,28 @@
 namespace flexq {
 namespace {
 
-// How one tensor will be stored.
+// The format that the precision asks for; the source's own where it asks for none.
+WeightFormat quantized_format(const StoredTensor& source, const WeightPrecision& precision,
+                              bool tied) {
+  const TensorRole role = source.spec.role;
+  if (role == TensorRole::kLinear && precision.policy.weight_bits == 6)
+    return WeightFormat::kInt6Group;
+  if (role == TensorRole::kLinear && precision.policy.weight_bits == 8)
+    return WeightFormat::kInt8Group;
+  const bool embedding_8 = precision.embedding_bits == 8 || (tied && precision.lm_head_bits == 8);
+  if ((role == TensorRole::kEmbedding && embedding_8) ||
+      (role == TensorRole::kLmHead && precision.lm_head_bits == 8))
+    return WeightFormat::kInt8Row;
+  return source.format;
+}
+
+// How one tensor will be stored, once its weights are known.
 Result<StoredTensor> plan_tensor(const StoredTensor& source, const TensorScan& scan,
-                                 const PrecisionPolicy& policy) {
-  StoredTensor stored;
-  stored.spec = source.spec;
-  stored.format = source.format;
-  if (source.spec.role == TensorRole::kLinear && policy.quantize_weights) {
-    stored.format = WeightFormat::kInt6Group;
-    stored.activation_bits = policy.bits_for(source.spec.linear_kind);
-    stored.scale_multiplier =
-        choose_scale_multiplier(group_scale(scan.min_group_max), group_scale(scan.max_abs));
+                                 const WeightPrecision& precision, bool tied) {
+  StoredTensor stored = planned_tensor(source, precision, tied);
+  if (is_quantized(stored.format)) {
+    stored.scale_multiplier = choose_scale_multiplier(
+        group_scale(stored.format, scan.min_group_max), group_scale(stored.format, scan.max_abs));
     if (stored.scale_multiplier > kMaxScaleMultiplier)
       return Status::error(StatusCode::kLimitExceeded, "tensor %s: weights of magnitude %g",
                            source.spec.name.c_str(), static_cast<double>(scan.max_abs));
@@ -55,10 +66,10 @@ class RowConverter {
       float_to_half_values(row_, n_cols_, reinterpret_cast<uint16_t*>(out));
       return;
     }
-    const int64_t n_groups = (n_cols_ + kGroupSize - 1) / kGroupSize;
+    const int64_t n_scales = scales_per_row(to_.format, n_cols_);
     auto* scales = reinterpret_cast<uint16_t*>(raw_.data() + layout_.scales_offset);
-    quantize_weight_row(row_, n_cols_, to_.scale_multiplier, reinterpret_cast<int8_t*>(out),
-                        scales + index * n_groups);
+    quantize_weight_row(to_.format, row_, n_cols_, to_.scale_multiplier,
+                        reinterpret_cast<int8_t*>(out), scales + index * n_scales);
   }
 
  private:
@@ -131,15 +142,27 @@ struct SecondHalf {
 
 }  // namespace
 
-Status quantize_weights(WeightSource& source, const PrecisionPolicy& policy,
+StoredTensor planned_tensor(const StoredTensor& source, const WeightPrecision& precision,
+                            bool tied_embeddings) {
+  StoredTensor stored;
+  stored.spec = source.spec;
+  stored.format = quantized_format(source, precision, tied_embeddings);
+  if (is_grouped(stored.format))
+    stored.activation_bits = precision.policy.bits_for(source.spec.linear_kind);
+  return stored;
+}
+
+Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
                         BundleContents contents, const std::string& output_path, ThreadPool& pool,
                         const ProgressSink& progress) {
   FLEXQ_ASSIGN_OR_RETURN(const std::vector<TensorScan> scans, scan_weights(source, pool, progress));
   contents.config = source.config();
-  contents.policy = policy.name;
+  contents.policy = precision.policy.name;
   contents.tensors.clear();
   for (size_t i = 0; i < scans.size(); ++i) {
-    FLEXQ_ASSIGN_OR_RETURN(StoredTensor stored, plan_tensor(source.tensors()[i], scans[i], policy));
+    FLEXQ_ASSIGN_OR_RETURN(
+        StoredTensor stored,
+        plan_tensor(source.tensors()[i], scans[i], precision, source.config().tied_embeddings));
     contents.tensors.push_back(std::move(stored));
   }
   ChunkQuantizer quantizer(source, scans, contents.tensors, pool.n_threads());

@@ -11,12 +11,28 @@
 
 namespace flexq {
 
+// What a bundle is quantized to: the linear layers by policy, the two vocabulary matrices by
+// choice.
+struct WeightPrecision {
+  PrecisionPolicy policy;
+  // 16 keeps the source's type, 8 quantizes row by row. Tied embeddings are one matrix: 8 in either
+  // place quantizes it.
+  int32_t embedding_bits = 16;
+  int32_t lm_head_bits = 16;
+};
+
+// The format and activation bits that `precision` gives a tensor of an unquantized source; the
+// scale multiplier is left at 1.
+StoredTensor planned_tensor(const StoredTensor& source, const WeightPrecision& precision,
+                            bool tied_embeddings);
+
 // Writes the weights of `source` at `output_path`. `contents` brings sections, chat template and
-// provenance; its config, policy and tensors are filled in here. Linear layers follow the policy;
-// all other tensors, and linear layers under a policy without quantization, keep the source's
-// type, except that F32 matrices become F16 where every value fits. Reads the source twice.
-// kNonFinite for NaN or infinity, kLimitExceeded for weights too large to quantize, kCancelled.
-Status quantize_weights(WeightSource& source, const PrecisionPolicy& policy,
+// provenance; its config, policy and tensors are filled in here. Linear layers follow the policy,
+// embedding and lm_head their bits; all other tensors, and linear layers under a policy without
+// quantization, keep the source's type, except that F32 matrices become F16 where every value fits.
+// Reads the source twice. kNonFinite for NaN or infinity, kLimitExceeded for weights too large to
+// quantize, kCancelled.
+Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
                         BundleContents contents, const std::string& output_path, ThreadPool& pool,
                         const ProgressSink& progress);
 

@@ -91,7 +91,7 @@ Result<std::vector<TensorScan>> scan_weights(WeightSource& source, ThreadPool& p
   const std::vector<StoredTensor>& tensors = source.tensors();
   std::vector<PieceScan> pieces;
   for (size_t t = 0; t < tensors.size(); ++t) {
-    if (tensors[t].format == WeightFormat::kInt6Group)
+    if (is_quantized(tensors[t].format))
       return Status::error(StatusCode::kInvalidArgument, "tensor %s is quantized already",
                            tensors[t].spec.name.c_str());
     const int64_t n_pieces = source.n_pieces(static_cast<int64_t>(t));

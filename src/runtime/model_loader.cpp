@@ -49,7 +49,7 @@ Result<std::shared_ptr<const Tokenizer>> tokenizer_of_directory(const std::strin
 
 // A model's weights with what else its source says.
 struct OpenedModel {
-  std::unique_ptr<WeightSource> weights;
+  std::shared_ptr<WeightSource> weights;
   std::string policy = "none";
   std::shared_ptr<const Tokenizer> tokenizer;
 };
@@ -59,7 +59,10 @@ enum class WithTokenizer : bool { kNo = false, kYes = true };
 Result<OpenedModel> open_model(const ModelSource& source, const LoadOptions& options,
                                WithTokenizer with_tokenizer) {
   OpenedModel opened;
-  if (source.is_directory()) {
+  if (source.weights != nullptr) {
+    opened.weights = source.weights;
+    opened.policy = source.policy;
+  } else if (source.is_directory()) {
     FLEXQ_ASSIGN_OR_RETURN(opened.weights, Checkpoint::open(source.path));
     // A checkpoint without tokenizer files still runs on token ids.
     if (with_tokenizer == WithTokenizer::kYes &&
@@ -97,6 +100,10 @@ bool ModelSource::is_directory() const {
 }
 
 Result<std::unique_ptr<ByteSource>> ModelSource::open_bytes() const {
+  if (weights != nullptr) {
+    return Status::error(StatusCode::kInvalidArgument,
+                         "source: expected a bundle, found synthetic weights");
+  }
   if (bytes != nullptr) {
     return std::unique_ptr<ByteSource>(std::make_unique<SharedByteSource>(bytes));
   }

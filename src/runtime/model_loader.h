@@ -14,11 +14,13 @@
 
 namespace flexq {
 
-// Where a model comes from, not opened yet. Exactly one of the three is set.
+// Where a model comes from, not opened yet. Exactly one of the four is set.
 struct ModelSource {
-  std::string path;                   // a bundle file, a checkpoint folder, a tokenizer folder
-  std::span<const uint8_t> memory;    // borrowed
-  std::shared_ptr<ByteSource> bytes;  // the caller's callbacks
+  std::string path;                       // a bundle file, a checkpoint folder, a tokenizer folder
+  std::span<const uint8_t> memory;        // borrowed
+  std::shared_ptr<ByteSource> bytes;      // the caller's callbacks
+  std::shared_ptr<WeightSource> weights;  // synthetic weights, quantized by `policy`
+  std::string policy;
   Result<std::unique_ptr<ByteSource>> open_bytes() const;
   bool is_directory() const;
 };

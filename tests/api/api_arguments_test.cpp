@@ -281,8 +281,8 @@ TEST_CASE("null arguments: generators, bundles, evaluation") {
   result.struct_size = sizeof result;
   const auto perplexity = [&](const flexq_model* of, const char* text, int64_t text_bytes,
                               int32_t window, int32_t max_windows, flexq_perplexity_result* out) {
-    return flexq_evaluate_perplexity(of, text, text_bytes, window, max_windows, nullptr, nullptr,
-                                     out);
+    return flexq_evaluate_perplexity(of, nullptr, text, text_bytes, window, max_windows, nullptr,
+                                     nullptr, out);
   };
   CHECK_INVALID(perplexity(nullptr, "a", 1, 2, 0, &result), "model");
   CHECK_INVALID(perplexity(model, nullptr, 1, 2, 0, &result), "text");

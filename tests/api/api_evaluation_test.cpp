@@ -121,8 +121,8 @@ TEST_CASE("perplexity is what the scores of its windows make it") {
   const auto evaluate = [&](int32_t max_windows, Windows* windows,
                             flexq_perplexity_result* result) {
     result->struct_size = sizeof *result;
-    return flexq_evaluate_perplexity(model, text.data(), static_cast<int64_t>(text.size()), kWindow,
-                                     max_windows, record_window, windows, result);
+    return flexq_evaluate_perplexity(model, nullptr, text.data(), static_cast<int64_t>(text.size()),
+                                     kWindow, max_windows, record_window, windows, result);
   };
   flexq_perplexity_result result = {};
   Windows windows;

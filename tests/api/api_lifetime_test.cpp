@@ -166,7 +166,7 @@ TEST_CASE("a model released while it is evaluated, a bundle while it is verified
   CHECK(release_in_the_middle(
             windows,
             [&] {
-              return flexq_evaluate_perplexity(evaluated, text.data(),
+              return flexq_evaluate_perplexity(evaluated, nullptr, text.data(),
                                                static_cast<int64_t>(text.size()), 32, 0,
                                                pause_at_window, &windows, &result);
             },

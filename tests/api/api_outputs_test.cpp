@@ -167,8 +167,8 @@ TEST_CASE("info structs are filled up to struct_size and no further") {
   });
   const std::string text = file_bytes(source_path("samples/data/stories260k/greedy.txt"));
   check_struct<flexq_perplexity_result>("perplexity", [&](flexq_perplexity_result* result) {
-    return flexq_evaluate_perplexity(model, text.data(), static_cast<int64_t>(text.size()), 32, 1,
-                                     nullptr, nullptr, result);
+    return flexq_evaluate_perplexity(model, nullptr, text.data(), static_cast<int64_t>(text.size()),
+                                     32, 1, nullptr, nullptr, result);
   });
   check_struct<flexq_token_event>("event", [&](flexq_token_event* event) {
     REQUIRE_OK(flexq_context_rewind(context, 0, 0));

@@ -23,7 +23,9 @@ namespace {
 constexpr size_t kEmbedding = 0;  // BF16
 constexpr size_t kNorm = 1;       // F32
 constexpr size_t kQuery = 2;      // 6-bit
+constexpr size_t kValue = 4;      // 8-bit, in groups
 constexpr size_t kOutput = 5;     // F16
+constexpr size_t kLmHead = 11;    // 8-bit, by rows
 
 using Change = std::function<void(BundleDirectory&)>;
 
@@ -291,9 +293,9 @@ TEST_CASE("T3_limits: config, dimensions and decoded size") {
          StatusCode::kLimitExceeded, "rope type");
   refuse([](BundleDirectory& d) { d.config.rms_norm_eps = NAN; }, StatusCode::kCorrupt, "eps");
   refuse([](BundleDirectory& d) { d.config.n_layers = 2; }, StatusCode::kCorrupt,
-         "number of tensors is 11, expected 20");
-  refuse([](BundleDirectory& d) { d.config.tied_embeddings = false; }, StatusCode::kCorrupt,
-         "number of tensors is 11, expected 12");
+         "number of tensors is 12, expected 21");
+  refuse([](BundleDirectory& d) { d.config.tied_embeddings = true; }, StatusCode::kCorrupt,
+         "number of tensors is 12, expected 11");
   refuse([](BundleDirectory& d) { d.config.n_ff = 96; }, StatusCode::kCorrupt,
          "number of rows is 64, expected 96");
   refuse([](BundleDirectory& d) { d.group_size = 64; }, StatusCode::kCorrupt, "group size");
@@ -316,7 +318,7 @@ TEST_CASE("T3_limits: tensors are exactly those of the config") {
   };
   refuse([](BundleDirectory& d) { std::swap(d.tensors[3], d.tensors[4]); }, corrupt,
          "expected tensor model.layers.0.self_attn.k_proj.weight in its place");
-  refuse([](BundleDirectory& d) { d.tensors.pop_back(); }, corrupt, "number of tensors is 10");
+  refuse([](BundleDirectory& d) { d.tensors.pop_back(); }, corrupt, "number of tensors is 11");
   change_tensor(
       kQuery, [](TensorEntry& t) { t.tensor.spec.role = TensorRole::kBias; }, "role");
   change_tensor(
@@ -330,8 +332,8 @@ TEST_CASE("T3_limits: tensors are exactly those of the config") {
   change_tensor(
       kQuery, [](TensorEntry& t) { t.tensor.spec.rows = -64; }, "rows is -64");
   change_tensor(
-      kQuery, [](TensorEntry& t) { t.tensor.format = static_cast<WeightFormat>(4); },
-      "unknown weight format 4");
+      kQuery, [](TensorEntry& t) { t.tensor.format = static_cast<WeightFormat>(6); },
+      "unknown weight format 6");
   change_tensor(
       kEmbedding, [](TensorEntry& t) { t.tensor.format = WeightFormat::kInt6Group; },
       "outside a linear layer");
@@ -358,6 +360,66 @@ TEST_CASE("T3_limits: tensors are exactly those of the config") {
         kQuery, [&](TensorEntry& t) { t.tensor.scale_multiplier = bad; }, "scale multiplier");
   for (const float good : {0x1p105f, 0x1p-105f})
     accept([&](BundleDirectory& d) { d.tensors[kQuery].tensor.scale_multiplier = good; });
+}
+
+TEST_CASE("T3_limits: 8-bit formats have their roles and figures") {
+  struct Rule {
+    size_t tensor;
+    std::function<void(TensorEntry&)> change;
+    std::string fragment;
+  };
+  const auto to_format = [](WeightFormat format) {
+    return [format](TensorEntry& t) {
+      const std::vector<ChunkEntry> chunks = t.chunks;
+      t.tensor.format = format;
+      t = make_tensor_entry(t.tensor);
+      t.chunks = chunks;
+    };
+  };
+  const std::string not_linear = "grouped weights outside a linear layer";
+  const std::string not_rows = "8-bit rows outside the embedding and lm_head";
+  const auto bits = [](int32_t n) { return [n](TensorEntry& t) { t.bits = n; }; };
+  const auto group = [](int32_t n) { return [n](TensorEntry& t) { t.group_size = n; }; };
+  const auto activation = [](int32_t n) {
+    return [n](TensorEntry& t) { t.tensor.activation_bits = n; };
+  };
+  const auto no_scales = [](TensorEntry& t) { t.scale_type = ScaleType::kNone; };
+  const auto multiplier = [](TensorEntry& t) { t.tensor.scale_multiplier = 3.0f; };
+  const Rule rules[] = {
+      {kEmbedding, to_format(WeightFormat::kInt8Group), not_linear},
+      {kNorm, to_format(WeightFormat::kInt8Group), not_linear},
+      {kLmHead, to_format(WeightFormat::kInt8Group), not_linear},
+      {kLmHead, to_format(WeightFormat::kInt6Group), not_linear},
+      {kQuery, to_format(WeightFormat::kInt8Row), not_rows},
+      {kValue, to_format(WeightFormat::kInt8Row), not_rows},
+      {kNorm, to_format(WeightFormat::kInt8Row), not_rows},
+      {kValue, bits(6), "bits is 6, expected 8"},
+      {kLmHead, bits(6), "bits is 6, expected 8"},
+      {kLmHead, bits(16), "bits is 16, expected 8"},
+      {kValue, group(0), "group size is 0, expected 128"},
+      {kValue, group(64), "group size is 64, expected 128"},
+      {kLmHead, group(128), "group size is 128, expected 0"},
+      {kLmHead, group(64), "group size is 64, expected 0"},
+      {kValue, no_scales, "scale type"},
+      {kLmHead, no_scales, "scale type"},
+      {kValue, activation(7), "activation bits are 7, expected 6, 8 or 16"},
+      {kLmHead, activation(8), "activation bits are 8, expected 16"},
+      {kLmHead, activation(6), "activation bits are 6, expected 16"},
+      {kValue, multiplier, "scale multiplier is 3, expected a power of two"},
+      {kLmHead, multiplier, "scale multiplier is 3, expected a power of two"},
+      // Right in itself, but of another size than its chunk. 6 and 8 bits decode to the same size:
+      // there the codes tell.
+      {kEmbedding, to_format(WeightFormat::kInt8Row), "decoded size is 4096, expected 2112"},
+      {kValue, to_format(WeightFormat::kInt6Group), "code outside [-32, 31]"},
+  };
+  for (const Rule& rule : rules) {
+    CAPTURE(rule.tensor);
+    refuse([&](BundleDirectory& d) { rule.change(d.tensors[rule.tensor]); }, StatusCode::kCorrupt,
+           rule.fragment);
+  }
+  accept([&](BundleDirectory& d) { to_format(WeightFormat::kInt8Group)(d.tensors[kQuery]); });
+  for (const int32_t n : {6, 8, 16})
+    accept([&](BundleDirectory& d) { activation(n)(d.tensors[kValue]); });
 }
 
 TEST_CASE("T3_limits: chunks follow each other and cover the rows") {
@@ -523,6 +585,19 @@ TEST_CASE("T3_limits: values") {
   check_refused(load_with_value(kQuery, scale_at, {0, 0x7C}), corrupt, scale);  // infinity
   check_refused(load_with_value(kQuery, scale_at, {1, 0x7E}), corrupt, scale);  // NaN
   check_refused(load_with_value(kQuery, scale_at, {0, 0xBC}), corrupt, scale);  // -1
+
+  // Every byte is an 8-bit code; -128 is read, though the quantizer never writes it.
+  for (const uint8_t any : {0x80, 0x7F, 0x20, 0xDF}) {
+    check_accepted(load_with_value(kValue, 65, {any}));
+    check_accepted(load_with_value(kLmHead, 65, {any}));
+  }
+  const size_t scale_8_at = 32 * 64 + 2 * 3;  // of row 3, in both
+  check_accepted(load_with_value(kValue, scale_8_at, {0xFF, 0x7B}));
+  check_accepted(load_with_value(kLmHead, scale_8_at, {0, 0}));
+  for (const Bytes& bad : {Bytes{0, 0x7C}, Bytes{1, 0x7E}, Bytes{0, 0xBC}, Bytes{0, 0x80}}) {
+    check_refused(load_with_value(kValue, scale_8_at, bad), corrupt, scale);
+    check_refused(load_with_value(kLmHead, scale_8_at, bad), corrupt, scale);
+  }
 
   const std::string dense = "NaN or infinity";
   check_refused(load_with_value(kNorm, 8, {0, 0, 0x80, 0x7F}), corrupt, "row 0, column 2: NaN");

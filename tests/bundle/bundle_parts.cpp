@@ -35,6 +35,22 @@ const Bytes& regular_section() {
   return bytes;
 }
 
+WeightFormat tiny_format(const TensorSpec& spec) {
+  switch (spec.role) {
+    case TensorRole::kEmbedding:
+      return WeightFormat::kBF16;
+    case TensorRole::kLmHead:
+      return WeightFormat::kInt8Row;
+    case TensorRole::kLinear:
+      return spec.linear_kind == LinearKind::kO    ? WeightFormat::kF16
+             : spec.linear_kind == LinearKind::kV  ? WeightFormat::kInt8Group
+             : spec.linear_kind == LinearKind::kUp ? WeightFormat::kInt8Group
+                                                   : WeightFormat::kInt6Group;
+    default:
+      return WeightFormat::kF32;
+  }
+}
+
 }  // namespace
 
 ModelConfig tiny_config() {
@@ -45,9 +61,8 @@ ModelConfig tiny_config() {
   config.n_kv_heads = 2;
   config.head_dim = 16;
   config.n_ff = 64;
-  config.n_vocab = 64;
+  config.n_vocab = 32;
   config.context_tokens = 128;
-  config.tied_embeddings = true;
   config.bos_token_id = 1;
   config.eos_token_ids = {2};
   return config;
@@ -59,14 +74,10 @@ BundleContents tiny_contents() {
   contents.policy = "mixed";
   for (TensorSpec& spec : expected_tensors(contents.config)) {
     StoredTensor tensor;
-    tensor.format = spec.role == TensorRole::kEmbedding ? WeightFormat::kBF16 : WeightFormat::kF32;
-    if (spec.role == TensorRole::kLinear && spec.linear_kind == LinearKind::kO) {
-      tensor.format = WeightFormat::kF16;
-    } else if (spec.role == TensorRole::kLinear) {
-      tensor.format = WeightFormat::kInt6Group;
+    tensor.format = tiny_format(spec);
+    if (is_grouped(tensor.format))
       tensor.activation_bits = spec.linear_kind == LinearKind::kDown ? 8 : 6;
-      tensor.scale_multiplier = 0.25f;
-    }
+    if (is_quantized(tensor.format)) tensor.scale_multiplier = 0.25f;
     tensor.spec = std::move(spec);
     contents.tensors.push_back(std::move(tensor));
   }
@@ -85,7 +96,8 @@ Status produce_random_rows(const BundleContents& contents, const ChunkRequest& r
   const StoredTensor& tensor = contents.tensors[static_cast<size_t>(request.tensor)];
   const int64_t n_cols = tensor.spec.cols;
   const ChunkLayout layout = chunk_layout(tensor.format, request.n_rows, n_cols);
-  const int64_t n_groups = ceil_div(n_cols, kGroupSize);
+  const int64_t n_scales = scales_per_row(tensor.format, n_cols);
+  const auto max_code = static_cast<float>(max_weight_code(tensor.format));
   std::fill(raw.begin(), raw.end(), uint8_t{0});
   for (int64_t r = 0; r < request.n_rows; ++r) {
     std::minstd_rand random(
@@ -103,7 +115,8 @@ Status produce_random_rows(const BundleContents& contents, const ChunkRequest& r
       const uint32_t bits = std::bit_cast<uint32_t>(value);
       const uint16_t half = float_to_half(value);
       const uint16_t bf16 = static_cast<uint16_t>(bits >> 16);
-      const int8_t code = static_cast<int8_t>(std::clamp(value * 11.0f, -32.0f, 31.0f));
+      const int8_t code =
+          static_cast<int8_t>(std::clamp(value * max_code / 2.8f, -max_code - 1, max_code));
       switch (tensor.format) {
         case WeightFormat::kF32:
           std::memcpy(raw.data() + 4 * i, &bits, 4);
@@ -114,15 +127,14 @@ Status produce_random_rows(const BundleContents& contents, const ChunkRequest& r
         case WeightFormat::kBF16:
           std::memcpy(raw.data() + 2 * i, &bf16, 2);
           break;
-        case WeightFormat::kInt6Group:
+        default:
           raw[static_cast<size_t>(i)] = static_cast<uint8_t>(code);
           break;
       }
     }
-    if (tensor.format != WeightFormat::kInt6Group) continue;
-    for (int64_t g = 0; g < n_groups; ++g) {
+    for (int64_t g = 0; g < n_scales; ++g) {
       const uint16_t scale = float_to_half(0.5f + static_cast<float>(random() % 100) / 100.0f);
-      std::memcpy(raw.data() + layout.scales_offset + 2 * (r * n_groups + g), &scale, 2);
+      std::memcpy(raw.data() + layout.scales_offset + 2 * (r * n_scales + g), &scale, 2);
     }
   }
   return {};

@@ -17,7 +17,7 @@ namespace flexq::test {
 
 using Bytes = std::vector<uint8_t>;
 
-// One layer, all weight formats, two sections (one stored raw, one compressed): 65,536 bytes.
+// One layer, every weight format, two sections (one stored raw, one compressed): 65,536 bytes.
 ModelConfig tiny_config();
 BundleContents tiny_contents();  // sections refer to static storage
 // Random codes, scales and finite dense values; a function of (tensor, row).

@@ -22,7 +22,8 @@ T field(const Bytes& bytes, size_t at) {
   return value;
 }
 
-// Several chunks in most tensors: the largest has 2 MiB and a half in 16 bits.
+// Several chunks in most tensors: the largest has 2 MiB and a half in 16 bits. The embedding is
+// quantized too, the lm_head is not.
 BundleContents larger_contents() {
   BundleContents contents = tiny_contents();
   contents.config.n_embd = 640;
@@ -32,6 +33,13 @@ BundleContents larger_contents() {
   for (TensorSpec& spec : expected_tensors(contents.config)) {
     StoredTensor tensor = contents.tensors[tensors.size()];
     tensor.spec = std::move(spec);
+    if (tensor.spec.role == TensorRole::kEmbedding) {
+      tensor.format = WeightFormat::kInt8Row;
+      tensor.scale_multiplier = 2.0f;
+    } else if (tensor.spec.role == TensorRole::kLmHead) {
+      tensor.format = WeightFormat::kF16;
+      tensor.scale_multiplier = 1.0f;
+    }
     tensors.push_back(std::move(tensor));
   }
   contents.tensors = std::move(tensors);
@@ -61,7 +69,7 @@ void check_same_weights(const BundleContents& contents, Bundle& bundle) {
       REQUIRE(
           produce_random_rows(contents, {static_cast<int64_t>(t), row, piece.n_rows, 0}, raw).ok());
       CHECK(std::memcmp(piece.values, raw.data(), static_cast<size_t>(layout.values_bytes)) == 0);
-      if (found.format == WeightFormat::kInt6Group) {
+      if (is_quantized(found.format)) {
         REQUIRE(piece.scales != nullptr);
         CHECK(std::memcmp(piece.scales, raw.data() + layout.scales_offset,
                           static_cast<size_t>(layout.raw_bytes - layout.scales_offset)) == 0);
@@ -127,9 +135,10 @@ TEST_CASE("large tensors are stored in several chunks of whole blocks of rows") 
   const Bytes bytes = write_to_bytes(larger_contents(), 1);
   auto bundle = Bundle::open(make_memory_source(bytes), {});
   REQUIRE(bundle.ok());
-  CHECK((*bundle)->n_pieces(0) == 2);  // 2000 rows of 1280 bytes: 1632 and 368
-  CHECK((*bundle)->quantized_bits_per_weight() > 5.0);
-  CHECK((*bundle)->quantized_bits_per_weight() < 6.2);
+  CHECK((*bundle)->n_pieces(0) == 2);  // 2000 rows of 640 values: 1632 and 368
+  // Four layers of 6 bits and two of 8, all compressed; o_proj, in 16 bits, does not count.
+  CHECK((*bundle)->linear_bits_per_weight() > 5.5);
+  CHECK((*bundle)->linear_bits_per_weight() < 7.0);
 }
 
 TEST_CASE("header and segments lie where FORMAT.md says") {
@@ -152,11 +161,12 @@ TEST_CASE("header and segments lie where FORMAT.md says") {
   CHECK(std::memcmp(bytes.data() + 64, digest.data(), 32) == 0);
   CHECK(all_zero(std::span(bytes).subspan(96, 160)));
 
-  // The embedding takes two pages, the norm behind it one.
+  // The embedding takes one page, o_proj in 16 bits two.
   BundleParts parts = take_apart(bytes);
   CHECK(parts.directory.tensors[0].chunks[0].offset == 0);
-  CHECK(parts.directory.tensors[1].chunks[0].offset == 2 * 4096);
-  CHECK(parts.directory.tensors[2].chunks[0].offset == 3 * 4096);
+  CHECK(parts.directory.tensors[1].chunks[0].offset == 1 * 4096);
+  CHECK(parts.directory.tensors[5].chunks[0].offset == 5 * 4096);
+  CHECK(parts.directory.tensors[6].chunks[0].offset == 7 * 4096);
 }
 
 TEST_CASE("the bytes do not depend on the number of threads") {

@@ -19,6 +19,13 @@ TEST_CASE("chunk layout: scales follow the codes on the next even byte") {
   CHECK(layout.values_bytes == 387);
   CHECK(layout.scales_offset == 388);
   CHECK(layout.raw_bytes == 388 + 12);
+  layout = chunk_layout(WeightFormat::kInt8Group, 3, 129);  // the same as in 6 bits
+  CHECK(layout.scales_offset == 388);
+  CHECK(layout.raw_bytes == 388 + 12);
+  layout = chunk_layout(WeightFormat::kInt8Row, 3, 129);  // one scale per row
+  CHECK(layout.values_bytes == 387);
+  CHECK(layout.scales_offset == 388);
+  CHECK(layout.raw_bytes == 388 + 6);
   layout = chunk_layout(WeightFormat::kF32, 3, 5);
   CHECK(layout.values_bytes == 60);
   CHECK(layout.raw_bytes == 60);
@@ -27,12 +34,30 @@ TEST_CASE("chunk layout: scales follow the codes on the next even byte") {
 }
 
 TEST_CASE("the byte that aligns scales must be zero") {
-  Bytes raw(388 + 12, uint8_t{0});
-  CHECK(check_chunk_values(WeightFormat::kInt6Group, 0, 3, 129, raw).ok());
-  raw[387] = 1;
-  const Status status = check_chunk_values(WeightFormat::kInt6Group, 0, 3, 129, raw);
-  CHECK(status.code() == StatusCode::kCorrupt);
-  CHECK(status.message() == "byte between codes and scales is not zero");
+  for (const WeightFormat format :
+       {WeightFormat::kInt6Group, WeightFormat::kInt8Group, WeightFormat::kInt8Row}) {
+    Bytes raw(static_cast<size_t>(chunk_layout(format, 3, 129).raw_bytes), uint8_t{0});
+    CHECK(check_chunk_values(format, 0, 3, 129, raw).ok());
+    raw[387] = 1;
+    const Status status = check_chunk_values(format, 0, 3, 129, raw);
+    CHECK(status.code() == StatusCode::kCorrupt);
+    CHECK(status.message() == "byte between codes and scales is not zero");
+  }
+}
+
+TEST_CASE("every byte is an 8-bit code, and only the scales behind them can be wrong") {
+  const int64_t n_cols = 256;
+  for (const WeightFormat format : {WeightFormat::kInt8Group, WeightFormat::kInt8Row}) {
+    const ChunkLayout layout = chunk_layout(format, 2, n_cols);
+    Bytes raw(static_cast<size_t>(layout.raw_bytes), uint8_t{0});
+    for (size_t i = 0; i < 256; ++i)
+      raw[i] = static_cast<uint8_t>(i);
+    CHECK(check_chunk_values(format, 0, 2, n_cols, raw).ok());
+    raw.back() = 0x80;  // the sign of the last scale
+    const int64_t group = format == WeightFormat::kInt8Group ? 1 : 0;
+    CHECK(check_chunk_values(format, 16, 2, n_cols, raw).message() ==
+          "row 17, group " + std::to_string(group) + ": scale is negative or not finite");
+  }
 }
 
 TEST_CASE("a bad value is found at every position") {

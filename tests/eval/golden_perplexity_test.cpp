@@ -33,7 +33,10 @@ const Policy kFp32{"none", "fp32", 0.0002, 2e-6};
 const Policy kQuantized[] = {{"flexq", "w6ax_down8", 0.001, 0.05},
                              {"w6a6", "w6a6", 0.001, 0.05},
                              {"w6a8", "w6a8", 0.001, 0.02},
-                             {"w6a16", "w6a16", 0.001, 0.005}};
+                             {"w6a16", "w6a16", 0.001, 0.005},
+                             {"w8a8", "w8a8", 0.001, 0.01}};
+// Eight bits lose next to nothing: compared with the unquantized reference.
+const Policy kW8A16{"w8a16", "fp32", 0.001, 0.02};
 
 // The mean difference of few windows scatters by its standard error around that of all of them,
 // which the policy's tolerance is for.
@@ -70,6 +73,26 @@ void check_perplexity(const std::string& checkpoint, const std::string& golden_p
                       << " % from the reference");
 }
 
+// ln of the perplexity over the first windows of the text, with the cache in a type of choice.
+double mean_nll(const std::string& path, const std::string& text, KvType kv_type,
+                int32_t n_windows) {
+  const auto model = open_test_model(path, "auto", 2);
+  ContextOptions options;
+  options.context_tokens = kWindow;
+  options.kv_type = kv_type;
+  const auto context = value_of(Context::create(model, options));
+  const std::vector<int32_t> tokens = value_of(model->tokenizer->encode(text));
+  std::vector<float> log_probs(kWindow - 1);
+  double sum = 0;
+  for (int32_t window = 0; window < n_windows; ++window) {
+    const auto part = std::span(tokens).subspan(static_cast<size_t>(window * kWindow), kWindow);
+    require_ok(context->score(part, log_probs.data(), [](int64_t, int64_t) { return false; }));
+    for (const float log_prob : log_probs)
+      sum -= static_cast<double>(log_prob);
+  }
+  return sum / (n_windows * (kWindow - 1));
+}
+
 }  // namespace
 
 TEST_CASE("T27_golden_perplexity of wiki-tiny-1m") {
@@ -81,6 +104,25 @@ TEST_CASE("T27_golden_perplexity of wiki-tiny-1m") {
   check_perplexity(checkpoint, golden, text, kFp32, 48);
   for (const Policy& policy : kQuantized)
     check_perplexity(checkpoint, golden, text, policy, 48);
+  check_perplexity(checkpoint, golden, text, kW8A16, 48);
+}
+
+TEST_CASE("T27_golden_perplexity: what 8 bits in cache, embedding and lm_head cost") {
+  const std::string text_path = reference_path("text/wiki.test.raw");
+  if (text_path.empty()) return;
+  const std::string text = file_text(text_path);
+  const std::string checkpoint = source_path("tests/data/wiki-tiny-1m");
+  const TemporaryDirectory directory;
+  const std::string flexq = quantized_copy(checkpoint, "flexq", directory.path());
+  const std::string flexq_rows =
+      quantized_copy(checkpoint, Precision{"flexq", 8, 8}, directory.path());
+  const double plain = mean_nll(flexq, text, KvType::kF16, 48);
+  const double kv_8 = mean_nll(flexq, text, KvType::kI8, 48);
+  const double rows_8 = mean_nll(flexq_rows, text, KvType::kF16, 48);
+  MESSAGE("perplexity " << std::exp(plain) << ", cache in int8 " << (kv_8 - plain) * 100
+                        << " %, embedding and lm_head in int8 " << (rows_8 - plain) * 100 << " %");
+  CHECK(std::fabs(kv_8 - plain) <= 0.005);
+  CHECK(std::fabs(rows_8 - plain) <= 0.005);
 }
 
 TEST_CASE("T27_golden_perplexity of wiki-llama2-28m") {
@@ -90,7 +132,9 @@ TEST_CASE("T27_golden_perplexity of wiki-llama2-28m") {
   if (text_path.empty() || checkpoint.empty() || golden.empty()) return;
   const std::string text = file_text(text_path);
   check_perplexity(checkpoint, golden, text, kFp32, 8);
-  check_perplexity(checkpoint, golden, text, kQuantized[0], 8);
+  for (const Policy& policy : kQuantized)
+    if (policy.name == "flexq" || policy.name == "w8a8")
+      check_perplexity(checkpoint, golden, text, policy, 8);
 }
 
 }  // namespace flexq::test

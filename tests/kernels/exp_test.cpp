@@ -1,4 +1,5 @@
-// expf16 against std::exp in double over all magnitudes, and its AVX2 form against the scalar one.
+// expf16 against std::exp in double over all magnitudes, and its AVX2 and AVX-512 forms against the
+// scalar one.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -12,8 +13,9 @@ using namespace flexq;
 using namespace flexq::test;
 
 namespace flexq::test {
-void exp_avx2(const float* x, int64_t n, float* out);  // exp_avx2_probe.cpp
-}
+void exp_avx2(const float* x, int64_t n, float* out);    // exp_avx2_probe.cpp
+void exp_avx512(const float* x, int64_t n, float* out);  // exp_avx512_probe.cpp
+}  // namespace flexq::test
 
 namespace {
 
@@ -24,7 +26,7 @@ std::vector<float> exponents() {
     x.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits)));
   for (double value = -110; value < 95; value += 0.00011)
     x.push_back(static_cast<float>(value));
-  x.resize((x.size() + 7) / 8 * 8, 0.0f);
+  x.resize((x.size() + 15) / 16 * 16, 0.0f);
   return x;
 }
 
@@ -62,16 +64,23 @@ TEST_CASE("expf16: limits") {
   CHECK(std::isnan(expf16(std::numeric_limits<float>::quiet_NaN())));
 }
 
-#ifdef FLEXQ_WITH_AVX2
-TEST_CASE("expf16: AVX2 gives the bits of the scalar form") {
-  if (avx2_or_skip() == nullptr) return;
+#ifdef FLEXQ_WITH_X86_KERNELS
+TEST_CASE("expf16: the vector forms give the bits of the scalar form") {
   const std::vector<float> x = exponents();
-  std::vector<float> vector_form(x.size());
   std::vector<float> scalar_form(x.size());
-  exp_avx2(x.data(), static_cast<int64_t>(x.size()), vector_form.data());
   std::transform(x.begin(), x.end(), scalar_form.begin(),
                  [](float value) { return expf16(value); });
-  const int64_t index = first_difference(scalar_form, vector_form);
-  if (index >= 0) FAIL("differs at x = " << hex(x[static_cast<size_t>(index)]));
+  const auto check = [&](const char* table, void (*form)(const float*, int64_t, float*)) {
+    if (select_cpu_kernels(table) == nullptr) {
+      MESSAGE("SKIPPED: this processor cannot run the " << table << " kernels");
+      return;
+    }
+    std::vector<float> vector_form(x.size());
+    form(x.data(), static_cast<int64_t>(x.size()), vector_form.data());
+    const int64_t index = first_difference(scalar_form, vector_form);
+    if (index >= 0) FAIL(table << " differs at x = " << hex(x[static_cast<size_t>(index)]));
+  };
+  check("avx2", exp_avx2);
+  check("avx512vnni", exp_avx512);
 }
 #endif

@@ -69,7 +69,7 @@ TEST_CASE("accuracy: the W6A6 and W6A8 linear layer from float weights to output
     const std::vector<float> weights = random.normals(n_rows * n_cols);
     const ref::QuantizedWeights qw =
         ref::quantize_weights(weights.data(), n_rows, n_cols, multiplier);
-    const TestWeights w(qw.codes, qw.scales, multiplier, n_rows, n_cols);
+    const PackedWeights<W6> w(qw.codes, qw.scales, multiplier, n_rows, n_cols);
     const std::vector<float> x = random.normals(n_tokens * n_cols);
     for (const int32_t bits : {6, 8}) {
       const ref::QuantizedActivations qx =
@@ -105,7 +105,7 @@ TEST_CASE("accuracy: linear_w6_f32") {
   for (const Shape& shape : {Shape{1, 50, 172}, Shape{7, 16, 64}, Shape{2, 40, 2048}}) {
     const int64_t n_tokens = shape.n_tokens, n_rows = shape.n_rows, n_cols = shape.n_cols;
     const int64_t groups = w6::n_groups(n_cols);
-    const TestWeights w = TestWeights::random(random, n_rows, n_cols, 0.5f);
+    const auto w = PackedWeights<W6>::random(random, n_rows, n_cols, 0.5f);
     const std::vector<float> x = random.normals(n_tokens * n_cols);
     std::vector<Bounded> expected;
     for (int64_t t = 0; t < n_tokens; ++t) {
@@ -261,7 +261,7 @@ TEST_CASE("accuracy: attention") {
       args.head_dim = head_dim;
       args.n_q = 1;
       args.scale = static_cast<float>(scale);
-      args.kv_type = DenseType::kF32;
+      args.kv_type = KvElement::kF32;
       kernels->attention(args);
       check_within(expected, out, head_dim, std::string("attention ") + kernels->name);
     }

@@ -1,9 +1,10 @@
-// Every entry of the AVX2 table gives the bits of the portable table: random shapes with tails,
+// Every entry of every table gives the bits of the portable table: random shapes with tails,
 // inputs with zeros, subnormals, huge values, infinities and NaN, outputs poisoned and their
 // neighbours checked.
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "base/half.h"
@@ -23,18 +24,21 @@ std::string shape_text(std::initializer_list<int64_t> sizes) {
   return text;
 }
 
-// Calls run(kernels, output) for both tables with a poisoned output of rows * stride elements, and
-// compares. Exactly the columns [begin, end) must be written.
+// Calls run(kernels, output) for the portable table and all others with a poisoned output of rows *
+// stride elements, and compares. Exactly the columns [begin, end) must be written.
 template <typename Run>
-void compare(const CpuKernels& avx2, int64_t rows, int64_t stride, int64_t begin, int64_t end,
-             const std::string& what, Run run) {
+void compare(int64_t rows, int64_t stride, int64_t begin, int64_t end, const std::string& what,
+             Run run) {
+  static const std::vector<const CpuKernels*> tables = vector_tables();
   std::vector<float> expected = poisoned(rows * stride);
-  std::vector<float> found = poisoned(rows * stride);
   run(portable_kernels(), expected.data());
-  run(avx2, found.data());
   check_written(expected, stride, begin, end, what + ", portable");
-  check_written(found, stride, begin, end, what + ", avx2");
-  check_same_bits(expected, found, stride, what);
+  for (const CpuKernels* kernels : tables) {
+    std::vector<float> found = poisoned(rows * stride);
+    run(*kernels, found.data());
+    check_written(found, stride, begin, end, what + ", " + kernels->name);
+    check_same_bits(expected, found, stride, what + ", " + kernels->name);
+  }
 }
 
 // Row range [begin, end) of a linear layer, and a stride with room behind it.
@@ -63,32 +67,36 @@ int64_t random_tokens(Random& random) {
 
 TEST_CASE("select_cpu_kernels: by name, and the best by default") {
   CHECK(select_cpu_kernels("portable") == &portable_kernels());
-  CHECK(select_cpu_kernels("avx2") == avx2_kernels());
   CHECK(select_cpu_kernels("none of these") == nullptr);
-  const CpuKernels* best = avx2_kernels() != nullptr ? avx2_kernels() : &portable_kernels();
+  CHECK(select_cpu_kernels("") == nullptr);
+  const CpuKernels* best = nullptr;
+  for (const char* name : cpu_kernel_names()) {
+    const CpuKernels* kernels = select_cpu_kernels(name);
+    if (kernels == nullptr) continue;
+    CHECK(kernels->name == std::string(name));
+    if (best == nullptr) best = kernels;
+  }
   CHECK(select_cpu_kernels(nullptr) == best);
+  CHECK(cpu_kernel_names().back() == std::string("portable"));
 }
 
 TEST_CASE("tables: rms_norm, silu_mul, add") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
   Random random(101);
   for (int64_t round = 0; round < 1500; ++round) {
     const int64_t n = 1 + round % 300;
     const std::vector<float> x = random.hard_values(n, round % 3 == 0);
     const std::vector<float> y = random.hard_values(n, round % 5 == 0);
     const std::string size = shape_text({n});
-    compare(*avx2, 1, n + kGuard, 0, n, "rms_norm" + size, [&](const CpuKernels& k, float* out) {
+    compare(1, n + kGuard, 0, n, "rms_norm" + size, [&](const CpuKernels& k, float* out) {
       k.rms_norm(x.data(), y.data(), n, 1e-5f, out);
     });
-    compare(*avx2, 1, n + kGuard, 0, n, "rms_norm in place" + size,
-            [&](const CpuKernels& k, float* out) {
-              std::copy(x.begin(), x.end(), out);
-              k.rms_norm(out, y.data(), n, 1e-6f, out);
-            });
-    compare(*avx2, 1, n + kGuard, 0, n, "silu_mul" + size,
+    compare(1, n + kGuard, 0, n, "rms_norm in place" + size, [&](const CpuKernels& k, float* out) {
+      std::copy(x.begin(), x.end(), out);
+      k.rms_norm(out, y.data(), n, 1e-6f, out);
+    });
+    compare(1, n + kGuard, 0, n, "silu_mul" + size,
             [&](const CpuKernels& k, float* out) { k.silu_mul(x.data(), y.data(), n, out); });
-    compare(*avx2, 1, n + kGuard, 0, n, "add" + size, [&](const CpuKernels& k, float* out) {
+    compare(1, n + kGuard, 0, n, "add" + size, [&](const CpuKernels& k, float* out) {
       std::copy(x.begin(), x.end(), out);
       k.add(out, y.data(), n);
     });
@@ -96,20 +104,16 @@ TEST_CASE("tables: rms_norm, silu_mul, add") {
 }
 
 TEST_CASE("tables: silu_mul over all magnitudes of the gate") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
   std::vector<float> gate;
   for (uint64_t bits = 0; bits <= 0xffffffffu; bits += 10007)
     gate.push_back(std::bit_cast<float>(static_cast<uint32_t>(bits)));
   const int64_t n = static_cast<int64_t>(gate.size());
   const std::vector<float> ones(gate.size(), 1.0f);
-  compare(*avx2, 1, n, 0, n, "silu_mul",
+  compare(1, n, 0, n, "silu_mul",
           [&](const CpuKernels& k, float* out) { k.silu_mul(gate.data(), ones.data(), n, out); });
 }
 
 TEST_CASE("tables: rope") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
   Random random(102);
   for (int64_t round = 0; round < 600; ++round) {
     const int64_t head_dim = 2 * (1 + round % 70);
@@ -118,7 +122,7 @@ TEST_CASE("tables: rope") {
     const std::vector<float> x = random.hard_values(n, round % 3 == 0);
     const std::vector<float> cos = random.normals(head_dim / 2);
     const std::vector<float> sin = random.normals(head_dim / 2);
-    compare(*avx2, 1, n + kGuard, 0, n, "rope" + shape_text({n_heads, head_dim}),
+    compare(1, n + kGuard, 0, n, "rope" + shape_text({n_heads, head_dim}),
             [&](const CpuKernels& k, float* out) {
               std::copy(x.begin(), x.end(), out);
               k.rope(out, cos.data(), sin.data(), n_heads, head_dim);
@@ -127,69 +131,92 @@ TEST_CASE("tables: rope") {
 }
 
 TEST_CASE("tables: quantize_row") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
+  const std::vector<const CpuKernels*> tables = vector_tables();
   Random random(103);
   for (int64_t round = 0; round < 2000; ++round) {
     const int64_t n_cols = random_columns(random);
     const std::vector<float> x = random.hard_values(n_cols, round % 3 == 0);
     const int32_t bits = round % 2 == 0 ? 6 : 8;
     const auto expected = TestActivations::quantized(portable_kernels(), x, 1, n_cols, bits);
-    const auto found = TestActivations::quantized(*avx2, x, 1, n_cols, bits);
-    REQUIRE(expected.codes == found.codes);
-    REQUIRE(expected.sums == found.sums);
-    REQUIRE(first_difference(expected.scales, found.scales) == -1);
+    for (const CpuKernels* kernels : tables) {
+      CAPTURE(kernels->name);
+      const auto found = TestActivations::quantized(*kernels, x, 1, n_cols, bits);
+      REQUIRE(expected.codes == found.codes);
+      REQUIRE(expected.sums == found.sums);
+      REQUIRE(first_difference(expected.scales, found.scales) == -1);
+    }
   }
 }
 
-TEST_CASE("tables: linear_w6_int8") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
+TEST_CASE("tables: quantize_kv_row") {
+  const std::vector<const CpuKernels*> tables = vector_tables();
+  Random random(108);
+  for (int64_t round = 0; round < 3000; ++round) {
+    const int64_t n = 1 + round % 140;
+    std::vector<float> x = random.hard_values(n, round % 3 == 0);
+    if (round % 4 == 1) {
+      const float magnitude = std::ldexp(1.0f, static_cast<int>(random.integer(-30, 30)));
+      x = random.normals(n);
+      for (float& value : x)
+        value *= magnitude;
+    }
+    std::vector<int8_t> expected(static_cast<size_t>(n + kGuard), int8_t{99});
+    uint16_t expected_scale = 0;
+    portable_kernels().quantize_kv_row(x.data(), n, expected.data(), &expected_scale);
+    for (const CpuKernels* kernels : tables) {
+      CAPTURE(kernels->name);
+      CAPTURE(round);
+      std::vector<int8_t> found(static_cast<size_t>(n + kGuard), int8_t{99});
+      uint16_t found_scale = 0;
+      kernels->quantize_kv_row(x.data(), n, found.data(), &found_scale);
+      REQUIRE(expected == found);
+      REQUIRE(expected_scale == found_scale);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("tables: linear_w6_int8 and linear_w8_int8", Format, W6, W8) {
   Random random(104);
   for (int64_t round = 0; round < 1500; ++round) {
     const int64_t n_tokens = random_tokens(random);
     const int64_t n_rows = random.integer(1, 60);
     const int64_t n_cols = random_columns(random);
     const float multiplier = round % 7 == 0 ? 0x1p-140f : 0x1p-4f;
-    const TestWeights w = TestWeights::random(random, n_rows, n_cols, multiplier);
+    const auto w = PackedWeights<Format>::random(random, n_rows, n_cols, multiplier);
     const std::vector<float> x = random.hard_values(n_tokens * n_cols, round % 3 == 0);
     const auto rows =
         TestActivations::quantized(portable_kernels(), x, n_tokens, n_cols, round % 2 == 0 ? 6 : 8);
     const RowRange range(random, n_rows, w6::kUnitRows);
-    compare(*avx2, n_tokens, range.stride, range.begin, range.end,
-            "linear_w6_int8" + shape_text({n_tokens, n_rows, n_cols}),
+    compare(n_tokens, range.stride, range.begin, range.end,
+            std::string(Format::kName) + " linear_int8" + shape_text({n_tokens, n_rows, n_cols}),
             [&](const CpuKernels& k, float* out) {
-              k.linear_w6_int8(w.view(), rows.view(), n_tokens, range.unit_begin, range.unit_end,
-                               out, range.stride);
+              (k.*Format::linear_int8)(w.view(), rows.view(), n_tokens, range.unit_begin,
+                                       range.unit_end, out, range.stride);
             });
   }
 }
 
-TEST_CASE("tables: linear_w6_f32") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
+TEST_CASE_TEMPLATE("tables: linear_w6_f32 and linear_w8_f32", Format, W6, W8) {
   Random random(105);
   for (int64_t round = 0; round < 800; ++round) {
     const int64_t n_tokens = random.chance(0.3) ? 1 : random_tokens(random);
     const int64_t n_rows = random.integer(1, 60);
     const int64_t n_cols = random_columns(random);
-    const TestWeights w = TestWeights::random(random, n_rows, n_cols, 1.0f);
+    const auto w = PackedWeights<Format>::random(random, n_rows, n_cols, 1.0f);
     const int64_t x_stride = n_cols + random.integer(0, 3);
     const std::vector<float> x =
         random.hard_values((n_tokens - 1) * x_stride + n_cols, round % 3 == 0);
     const RowRange range(random, n_rows, w6::kUnitRows);
-    compare(*avx2, n_tokens, range.stride, range.begin, range.end,
-            "linear_w6_f32" + shape_text({n_tokens, n_rows, n_cols}),
+    compare(n_tokens, range.stride, range.begin, range.end,
+            std::string(Format::kName) + " linear_f32" + shape_text({n_tokens, n_rows, n_cols}),
             [&](const CpuKernels& k, float* out) {
-              k.linear_w6_f32(w.view(), x.data(), x_stride, n_tokens, range.unit_begin,
-                              range.unit_end, out, range.stride);
+              (k.*Format::linear_f32)(w.view(), x.data(), x_stride, n_tokens, range.unit_begin,
+                                      range.unit_end, out, range.stride);
             });
   }
 }
 
 TEST_CASE("tables: linear_dense in F32, F16 and BF16") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
   Random random(106);
   for (int64_t round = 0; round < 1500; ++round) {
     const DenseType type = static_cast<DenseType>(round % 3);
@@ -208,7 +235,7 @@ TEST_CASE("tables: linear_dense in F32, F16 and BF16") {
     const void* w = type == DenseType::kF32 ? static_cast<const void*>(w32.data()) : w16.data();
     const RowRange range(random, n_rows, 1);
     compare(
-        *avx2, n_tokens, range.stride, range.begin, range.end,
+        n_tokens, range.stride, range.begin, range.end,
         "linear_dense type " + std::to_string(round % 3) + shape_text({n_tokens, n_rows, n_cols}),
         [&](const CpuKernels& k, float* out) {
           k.linear_dense(w, type, n_cols, x.data(), x_stride, n_tokens, range.begin, range.end, out,
@@ -217,54 +244,97 @@ TEST_CASE("tables: linear_dense in F32, F16 and BF16") {
   }
 }
 
-TEST_CASE("tables: attention over pages, any head_dim, F16 and F32") {
-  const CpuKernels* avx2 = avx2_or_skip();
-  if (avx2 == nullptr) return;
+TEST_CASE("tables: linear_i8_rows") {
+  Random random(109);
+  for (int64_t round = 0; round < 1000; ++round) {
+    const int64_t n_tokens = random.integer(1, 14);
+    const int64_t n_rows = random.integer(1, 70);
+    const int64_t n_cols = random_columns(random);
+    const int64_t x_stride = n_cols + random.integer(0, 3);
+    const std::vector<float> x =
+        random.hard_values((n_tokens - 1) * x_stride + n_cols, round % 5 == 0);
+    const std::vector<int8_t> codes = random.codes(n_rows * n_cols, -128, 127);
+    const std::vector<float> scales = random.normals(n_rows);
+    const RowRange range(random, n_rows, 1);
+    compare(n_tokens, range.stride, range.begin, range.end,
+            "linear_i8_rows" + shape_text({n_tokens, n_rows, n_cols}),
+            [&](const CpuKernels& k, float* out) {
+              k.linear_i8_rows({codes.data(), scales.data()}, n_cols, x.data(), x_stride, n_tokens,
+                               range.begin, range.end, out, range.stride);
+            });
+  }
+}
+
+namespace {
+
+// Pages in separate allocations of exactly K then V, so that a read past a page is seen.
+struct TestPages {
+  TestPages(Random& random, KvElement type, int64_t n_pages, int64_t page_tokens, int64_t head_dim,
+            bool faults) {
+    const int64_t n = 2 * page_tokens * head_dim;
+    const int64_t element_bytes = type == KvElement::kF32 ? 4 : type == KvElement::kF16 ? 2 : 1;
+    v_offset_bytes = page_tokens * head_dim * element_bytes;
+    if (type == KvElement::kI8) v_offset_bytes += page_tokens * 2;
+    for (int64_t i = 0; i < n_pages; ++i) {
+      std::vector<uint8_t>& page = pages.emplace_back(static_cast<size_t>(2 * v_offset_bytes));
+      const std::vector<float> values = faults ? random.hard_values(n, true) : random.normals(n);
+      if (type == KvElement::kF32) {
+        std::memcpy(page.data(), values.data(), page.size());
+      } else if (type == KvElement::kF16) {
+        portable_kernels().float_to_half(values.data(), n,
+                                         reinterpret_cast<uint16_t*>(page.data()));
+      } else {
+        for (int64_t row = 0; row < 2 * page_tokens; ++row) {
+          uint8_t* part = page.data() + row / page_tokens * v_offset_bytes;
+          const int64_t slot = row % page_tokens;
+          portable_kernels().quantize_kv_row(
+              values.data() + row * head_dim, head_dim,
+              reinterpret_cast<int8_t*>(part) + slot * head_dim,
+              reinterpret_cast<uint16_t*>(part + page_tokens * head_dim) + slot);
+        }
+      }
+    }
+    for (const std::vector<uint8_t>& page : pages)
+      table.push_back(page.data());
+  }
+
+  int64_t v_offset_bytes = 0;
+  std::vector<std::vector<uint8_t>> pages;
+  std::vector<const uint8_t*> table;
+};
+
+}  // namespace
+
+TEST_CASE("tables: attention over pages, any head_dim, F16, F32 and I8") {
   Random random(107);
   static constexpr int64_t kHeadDims[] = {8, 32, 64, 128, 2, 6, 10, 22, 48, 80, 102, 256};
-  for (int64_t round = 0; round < 1200; ++round) {
+  for (int64_t round = 0; round < 1500; ++round) {
     const int64_t head_dim = kHeadDims[random.integer(0, 11)];
     const int64_t page_tokens = random.chance(0.5) ? 16 : random.integer(1, 40);
     const int64_t n_positions = random.integer(1, 100);
     const int64_t n_q = random.integer(1, 4);
-    const bool f32 = round % 3 == 0;
     const bool faults = round % 5 == 0;
-    // Pages in separate allocations of exactly K then V, so that a read past a page is seen.
-    const int64_t page_elements = page_tokens * head_dim;
+    const auto type = static_cast<KvElement>(round % 3);
     const int64_t n_pages = (n_positions + page_tokens - 1) / page_tokens;
-    std::vector<std::vector<float>> pages32;
-    std::vector<std::vector<uint16_t>> pages16;
-    std::vector<const uint8_t*> table;
-    for (int64_t i = 0; i < n_pages; ++i) {
-      pages32.push_back(faults ? random.hard_values(2 * page_elements, true)
-                               : random.normals(2 * page_elements));
-      std::vector<uint16_t> halves;
-      for (const float value : pages32.back())
-        halves.push_back(float_to_half(value));
-      pages16.push_back(std::move(halves));
-    }
-    for (int64_t i = 0; i < n_pages; ++i) {
-      const size_t page = static_cast<size_t>(i);
-      table.push_back(f32 ? reinterpret_cast<const uint8_t*>(pages32[page].data())
-                          : reinterpret_cast<const uint8_t*>(pages16[page].data()));
-    }
+    const TestPages pages(random, type, n_pages, page_tokens, head_dim, faults);
     const std::vector<float> q =
         faults ? random.hard_values(n_q * head_dim, true) : random.normals(n_q * head_dim);
     std::vector<float> scores(static_cast<size_t>((n_positions + 15) / 16 * 16));
     AttentionArgs args;
     args.q = q.data();
     args.scores = scores.data();
-    args.pages = table.data();
-    args.v_offset_bytes = page_elements * (f32 ? 4 : 2);
+    args.pages = pages.table.data();
+    args.v_offset_bytes = pages.v_offset_bytes;
     args.page_tokens = page_tokens;
     args.n_positions = n_positions;
     args.head_dim = head_dim;
     args.n_q = n_q;
     args.scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
-    args.kv_type = f32 ? DenseType::kF32 : DenseType::kF16;
+    args.kv_type = type;
     const int64_t n = n_q * head_dim;
-    compare(*avx2, 1, n + kGuard, 0, n,
-            "attention" + shape_text({n_positions, page_tokens, head_dim, n_q}),
+    compare(1, n + kGuard, 0, n,
+            "attention type " + std::to_string(round % 3) +
+                shape_text({n_positions, page_tokens, head_dim, n_q}),
             [&](const CpuKernels& k, float* out) {
               AttentionArgs call = args;
               call.out = out;

@@ -12,21 +12,27 @@
 #include <vector>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/layout/w6_layout.h"
+#include "kernels/layout/w8_layout.h"
 
 namespace flexq::test {
 
-// The AVX2 table, or null after saying loudly that this half of a test was skipped.
-inline const CpuKernels* avx2_or_skip() {
-  const CpuKernels* kernels = avx2_kernels();
-  if (kernels == nullptr) MESSAGE("SKIPPED: no AVX2 on this processor, AVX2 kernels not tested");
-  return kernels;
+// Every table this processor can run, the portable one last. Says loudly which ones are skipped.
+inline std::vector<const CpuKernels*> all_tables() {
+  std::vector<const CpuKernels*> tables;
+  for (const char* name : cpu_kernel_names()) {
+    if (const CpuKernels* kernels = select_cpu_kernels(name)) {
+      tables.push_back(kernels);
+    } else {
+      MESSAGE("SKIPPED: this processor cannot run the " << name << " kernels, they are not tested");
+    }
+  }
+  return tables;
 }
 
-// Every table this processor can run.
-inline std::vector<const CpuKernels*> all_tables() {
-  std::vector<const CpuKernels*> tables = {&portable_kernels()};
-  if (const CpuKernels* avx2 = avx2_or_skip()) tables.push_back(avx2);
+// Those that are compared with the portable one.
+inline std::vector<const CpuKernels*> vector_tables() {
+  std::vector<const CpuKernels*> tables = all_tables();
+  tables.pop_back();
   return tables;
 }
 
@@ -131,28 +137,52 @@ inline void check_written(const std::vector<float>& out, int64_t stride, int64_t
   }
 }
 
+// The two packed formats.
+struct W6 {
+  using Packed = PackedW6;
+  static constexpr int64_t kLowest = -32, kHighest = 31;
+  static constexpr const char* kName = "w6";
+  static constexpr auto codes_bytes = w6::codes_bytes;
+  static constexpr auto pack = w6::pack_w6_rows;
+  static constexpr auto unpack = w6::unpack_w6_rows;
+  static constexpr auto linear_int8 = &CpuKernels::linear_w6_int8;
+  static constexpr auto linear_f32 = &CpuKernels::linear_w6_f32;
+};
+struct W8 {
+  using Packed = PackedW8;
+  static constexpr int64_t kLowest = -128, kHighest = 127;
+  static constexpr const char* kName = "w8";
+  static constexpr auto codes_bytes = w8::codes_bytes;
+  static constexpr auto pack = w8::pack_w8_rows;
+  static constexpr auto unpack = w8::unpack_w8_rows;
+  static constexpr auto linear_int8 = &CpuKernels::linear_w8_int8;
+  static constexpr auto linear_f32 = &CpuKernels::linear_w8_f32;
+};
+
 // A packed matrix with the unpacked data it came from.
-struct TestWeights {
-  TestWeights(std::vector<int8_t> unpacked_codes, std::vector<uint16_t> unpacked_scales,
-              float multiplier, int64_t rows, int64_t cols)
+template <typename Format>
+struct PackedWeights {
+  PackedWeights(std::vector<int8_t> unpacked_codes, std::vector<uint16_t> unpacked_scales,
+                float multiplier, int64_t rows, int64_t cols)
       : n_rows(rows),
         n_cols(cols),
         scale_multiplier(multiplier),
         codes(std::move(unpacked_codes)),
         scales(std::move(unpacked_scales)),
-        packed_codes(static_cast<size_t>(w6::codes_bytes(rows, cols)), uint8_t{0xaa}),
+        packed_codes(static_cast<size_t>(Format::codes_bytes(rows, cols)), uint8_t{0xaa}),
         packed_scales(static_cast<size_t>(w6::scales_bytes(rows, cols) / 2), uint16_t{0xaaaa}) {
-    w6::pack_w6_rows(codes.data(), scales.data(), 0, rows, rows, cols, packed_codes.data(),
-                     packed_scales.data());
+    Format::pack(codes.data(), scales.data(), 0, rows, rows, cols, packed_codes.data(),
+                 packed_scales.data());
   }
   // Random codes; scales of about 2^-7.
-  static TestWeights random(Random& random, int64_t rows, int64_t cols, float multiplier) {
+  static PackedWeights random(Random& random, int64_t rows, int64_t cols, float multiplier) {
     std::vector<uint16_t> scales(static_cast<size_t>(rows * w6::n_groups(cols)));
     for (uint16_t& scale : scales)
       scale = static_cast<uint16_t>(random.integer(0x1800, 0x2800));
-    return TestWeights(random.codes(rows * cols, -32, 31), scales, multiplier, rows, cols);
+    return PackedWeights(random.codes(rows * cols, Format::kLowest, Format::kHighest), scales,
+                         multiplier, rows, cols);
   }
-  PackedW6 view() const {
+  typename Format::Packed view() const {
     return {packed_codes.data(), packed_scales.data(), scale_multiplier, n_rows, n_cols};
   }
 

@@ -35,9 +35,11 @@ std::string write_model(const TemporaryDirectory& directory) {
 TEST_CASE("the weight plan is what a load takes") {
   const TemporaryDirectory directory;
   const std::string checkpoint = write_model(directory);
-  for (const char* policy : {"none", "flexq", "w6a16", "fp16"}) {
-    CAPTURE(std::string(policy));
-    const std::string path = quantized_copy(checkpoint, policy, directory.path());
+  const Precision precisions[] = {{"none"}, {"flexq"},       {"w6a16"},       {"fp16"},
+                                  {"w8a8"}, {"w8a16", 8, 8}, {"flexq", 8, 16}};
+  for (const Precision& precision : precisions) {
+    const std::string path = quantized_copy(checkpoint, precision, directory.path());
+    CAPTURE(path);
     const int64_t before = host_memory_counters().live_bytes;
     const ModelPlan plan = value_of(plan_model(source_at(path), two_threads(), {}));
     CHECK(host_memory_counters().live_bytes == before);
@@ -75,6 +77,18 @@ TEST_CASE("the weight plan counts parameters and bits") {
   CHECK(packed.weights.n_parameters == dense.weights.n_parameters);
   CHECK(packed.weights.quantized_weights == linears);
   CHECK(packed.weights.quantized_bytes == packed.weights.linear_bytes);
+
+  // 8 bits: codes in whole units of 16 x 128 with 16 fp16 scales each, FFN inputs take two.
+  const std::string bundle_8 =
+      quantized_copy(directory.path(), Precision{"w8a8", 8, 8}, directory.path());
+  const ModelPlan packed_8 = value_of(plan_model(source_at(bundle_8), {}, {}));
+  const int64_t units = 2 * (2 * 4 + 2 * 2 + 2 * 10 + 4 * 2);
+  CHECK(packed_8.weights.quantized_weights == linears);
+  CHECK(packed_8.weights.quantized_bytes == units * (16 * 128 + 16 * 2));
+  // Embedding and lm_head: the codes, and one fp32 scale per row.
+  CHECK(packed_8.weights.total_bytes ==
+        packed_8.weights.quantized_bytes + 2 * 320 * (64 + 4) + 4 * (5 * 64));
+  CHECK(packed_8.weights.total_bytes - packed_8.weights.decode_bytes == 320 * (64 + 4));
 }
 
 TEST_CASE("a load that progress cancels leaves nothing behind") {

@@ -14,16 +14,34 @@
 namespace flexq::test {
 namespace {
 
-void check_row(const std::vector<float>& weights, float multiplier) {
+constexpr WeightFormat kFormats[] = {WeightFormat::kInt6Group, WeightFormat::kInt8Group,
+                                     WeightFormat::kInt8Row};
+
+struct QuantizedRow {
+  std::vector<int8_t> codes;
+  std::vector<uint16_t> scales;
+};
+
+QuantizedRow quantized(WeightFormat format, const std::vector<float>& weights, float multiplier) {
   const int64_t n_cols = static_cast<int64_t>(weights.size());
-  std::vector<int8_t> codes(weights.size());
-  std::vector<uint16_t> scales((weights.size() + 127) / 128);
-  quantize_weight_row(weights.data(), n_cols, multiplier, codes.data(), scales.data());
-  const ReferenceRow expected = quantize_reference(weights.data(), n_cols, multiplier);
-  for (size_t g = 0; g < scales.size(); ++g)
-    CHECK_MESSAGE(scales[g] == expected.scales[g], "group " << g << " of " << n_cols);
-  for (size_t i = 0; i < codes.size(); ++i)
-    CHECK_MESSAGE(int{codes[i]} == int{expected.codes[i]},
+  QuantizedRow row;
+  row.codes.resize(weights.size());
+  row.scales.resize(static_cast<size_t>(scales_per_row(format, n_cols)));
+  quantize_weight_row(format, weights.data(), n_cols, multiplier, row.codes.data(),
+                      row.scales.data());
+  return row;
+}
+
+void check_row(WeightFormat format, const std::vector<float>& weights, float multiplier) {
+  CAPTURE(static_cast<int>(format));
+  const int64_t n_cols = static_cast<int64_t>(weights.size());
+  const QuantizedRow found = quantized(format, weights, multiplier);
+  const ReferenceRow expected = quantize_reference(format, weights.data(), n_cols, multiplier);
+  REQUIRE(found.scales.size() == expected.scales.size());
+  for (size_t g = 0; g < expected.scales.size(); ++g)
+    CHECK_MESSAGE(found.scales[g] == expected.scales[g], "group " << g << " of " << n_cols);
+  for (size_t i = 0; i < weights.size(); ++i)
+    CHECK_MESSAGE(int{found.codes[i]} == int{expected.codes[i]},
                   "column " << i << " of " << n_cols << ", weight " << weights[i]);
 }
 
@@ -35,38 +53,57 @@ TEST_CASE("rows quantize as the definition says") {
   for (const int64_t n_cols : {1, 2, 64, 127, 128, 129, 172, 256, 300, 1000}) {
     for (const float spread : {1e-7f, 1e-4f, 0.02f, 1.0f, 300.0f, 1e9f}) {
       std::vector<float> weights(static_cast<size_t>(n_cols));
-      float min_scale = INFINITY;
-      float max_scale = 0;
-      for (int64_t begin = 0; begin < n_cols; begin += 128) {
-        const int64_t n = std::min<int64_t>(128, n_cols - begin);
-        for (int64_t i = 0; i < n; ++i)
-          weights[static_cast<size_t>(begin + i)] = spread * normal(random);
-        const float scale = group_scale(max_magnitude(weights.data() + begin, n));
-        min_scale = std::min(min_scale, scale);
-        max_scale = std::max(max_scale, scale);
+      for (float& weight : weights)
+        weight = spread * normal(random);
+      for (const WeightFormat format : kFormats) {
+        const int64_t group = is_grouped(format) ? 128 : n_cols;
+        float min_scale = INFINITY;
+        float max_scale = 0;
+        for (int64_t begin = 0; begin < n_cols; begin += group) {
+          const int64_t n = std::min(group, n_cols - begin);
+          const float scale = group_scale(format, max_magnitude(weights.data() + begin, n));
+          min_scale = std::min(min_scale, scale);
+          max_scale = std::max(max_scale, scale);
+        }
+        check_row(format, weights, choose_scale_multiplier(min_scale, max_scale));
       }
-      check_row(weights, choose_scale_multiplier(min_scale, max_scale));
     }
   }
 }
 
 TEST_CASE("ties round to even, and every code occurs") {
   // The scale is exactly 1: codes are the rounded weights themselves.
-  std::vector<float> weights = {31.0f};
-  for (float w = -31.0f; w <= 31.0f; w += 0.5f)
-    weights.push_back(w);
-  std::vector<int8_t> codes(weights.size());
-  uint16_t scale = 0;
-  quantize_weight_row(weights.data(), static_cast<int64_t>(weights.size()), 1.0f, codes.data(),
-                      &scale);
-  CHECK(half_to_float(scale) == 1.0f);
-  for (size_t i = 0; i < weights.size(); ++i)
-    CHECK(int{codes[i]} == static_cast<int>(std::nearbyint(weights[i])));
-  check_row(weights, 1.0f);
+  for (const WeightFormat format : kFormats) {
+    const auto largest = static_cast<float>(max_weight_code(format));
+    for (float begin = -largest; begin <= largest; begin += 63.0f) {
+      std::vector<float> weights = {largest};
+      for (float w = begin; w <= std::min(begin + 63.0f, largest); w += 0.5f)
+        weights.push_back(w);
+      REQUIRE(weights.size() <= 128);
+      const QuantizedRow row = quantized(format, weights, 1.0f);
+      CHECK(half_to_float(row.scales[0]) == 1.0f);
+      for (size_t i = 0; i < weights.size(); ++i)
+        CHECK(int{row.codes[i]} == static_cast<int>(std::nearbyint(weights[i])));
+      check_row(format, weights, 1.0f);
+    }
+    // A scale that rounds down: the largest weight is a little more than the largest code.
+    check_row(format, {-0.100019f, 0.100019f, 0.05f}, 1.0f);
+    check_row(format, std::vector<float>(200, 0.0f), choose_scale_multiplier(1e-5f, 1e-5f));
+  }
+}
 
-  // A scale that rounds down: -31.02 of it is still -31, and nothing leaves [-32, 31].
-  check_row({-0.100019f, 0.100019f, 0.05f}, 1.0f);
-  check_row(std::vector<float>(200, 0.0f), choose_scale_multiplier(1e-5f, 1e-5f));
+TEST_CASE("the smallest code is never needed") {
+  // It would take a weight of 127.5 stored scales, while the scale rounds by 2^-11 of itself.
+  std::mt19937 random(12);
+  std::uniform_real_distribution<float> exponent(-1.0f, 10.0f);
+  for (const WeightFormat format : kFormats) {
+    for (int i = 0; i < 10'000; ++i) {
+      const float weight = std::exp2(exponent(random));
+      const QuantizedRow row = quantized(format, {-weight, 0.0f, weight}, 1.0f);
+      REQUIRE(int{row.codes[0]} == -max_weight_code(format));
+      REQUIRE(int{row.codes[2]} == max_weight_code(format));
+    }
+  }
 }
 
 TEST_CASE("one multiplier keeps all scales of a tensor normal") {
@@ -105,18 +142,25 @@ TEST_CASE("the largest magnitude shows NaN and infinity") {
 }
 
 TEST_CASE("precision policies") {
-  CHECK(precision_policies().size() == 5);
+  CHECK(precision_policies().size() == 7);
   const auto flexq = find_precision_policy("flexq");
   REQUIRE(flexq.ok());
-  CHECK(flexq->quantize_weights);
+  CHECK(flexq->weight_bits == 6);
   CHECK(flexq->bits_for(LinearKind::kGate) == 6);
   CHECK(flexq->bits_for(LinearKind::kDown) == 8);
   CHECK(find_precision_policy("w6a16")->bits_for(LinearKind::kQ) == 16);
-  CHECK_FALSE(find_precision_policy("fp16")->quantize_weights);
+  CHECK(find_precision_policy("fp16")->weight_bits == 16);
+  for (const auto& [name, activation_bits] : {std::pair{"w8a8", 8}, {"w8a16", 16}}) {
+    const auto policy = find_precision_policy(name);
+    REQUIRE(policy.ok());
+    CHECK(policy->weight_bits == 8);
+    for (const int32_t bits : policy->activation_bits)
+      CHECK(bits == activation_bits);
+  }
   const auto unknown = find_precision_policy("w4a4");
   CHECK(unknown.status().code() == StatusCode::kUnsupportedValue);
   CHECK(unknown.status().message() ==
-        "unknown policy 'w4a4', expected one of flexq, w6a6, w6a8, w6a16, fp16");
+        "unknown policy 'w4a4', expected one of flexq, w6a6, w6a8, w6a16, w8a8, w8a16, fp16");
 }
 
 }  // namespace flexq::test

@@ -36,10 +36,13 @@ std::unique_ptr<Bundle> open_bundle(const std::string& path) {
   return std::move(bundle).value();
 }
 
+// row_bits: of the embedding and lm_head.
 void quantize(const std::string& checkpoint, const std::string& path, const std::string& policy,
-              int n_threads = 2) {
+              int n_threads = 2, int32_t row_bits = 16) {
   QuantizeOptions options;
   options.policy = policy;
+  options.embedding_bits = row_bits;
+  options.lm_head_bits = row_bits;
   options.n_threads = n_threads;
   const Status status = quantize_checkpoint(checkpoint, path, options);
   REQUIRE_MESSAGE(status.ok(), status.message());
@@ -67,8 +70,8 @@ std::vector<float> read_tensor(Checkpoint& checkpoint, size_t tensor) {
   return values;
 }
 
-// Every linear layer against the definition; returns how many weights were compared.
-int64_t check_linear_layers(const std::string& checkpoint_dir, Bundle& bundle) {
+// Every quantized tensor against the definition; returns how many weights were compared.
+int64_t check_quantized_tensors(const std::string& checkpoint_dir, Bundle& bundle) {
   auto checkpoint = Checkpoint::open(checkpoint_dir);
   REQUIRE(checkpoint.ok());
   CHECK(bundle.config() == (*checkpoint)->config());
@@ -76,20 +79,21 @@ int64_t check_linear_layers(const std::string& checkpoint_dir, Bundle& bundle) {
   PieceBuffer buffer;
   for (size_t t = 0; t < bundle.tensors().size(); ++t) {
     const StoredTensor& stored = bundle.tensors()[t];
-    if (stored.spec.role != TensorRole::kLinear) continue;
+    if (!is_quantized(stored.format)) continue;
     const std::vector<float> weights = read_tensor(**checkpoint, t);
     const int64_t n_cols = stored.spec.cols;
-    const int64_t n_groups = (n_cols + 127) / 128;
     for (int64_t p = 0; p < bundle.n_pieces(static_cast<int64_t>(t)); ++p) {
       WeightPiece piece;
       REQUIRE(bundle.read_piece(static_cast<int64_t>(t), p, buffer, &piece).ok());
+      const uint16_t* scales = piece.scales;
       for (int64_t r = 0; r < piece.n_rows; ++r) {
-        const ReferenceRow expected = quantize_reference(
-            weights.data() + (piece.row_begin + r) * n_cols, n_cols, stored.scale_multiplier);
-        const bool same =
-            std::memcmp(piece.values + r * n_cols, expected.codes.data(), expected.codes.size()) ==
-                0 &&
-            std::equal(expected.scales.begin(), expected.scales.end(), piece.scales + r * n_groups);
+        const ReferenceRow expected =
+            quantize_reference(stored.format, weights.data() + (piece.row_begin + r) * n_cols,
+                               n_cols, stored.scale_multiplier);
+        const bool same = std::memcmp(piece.values + r * n_cols, expected.codes.data(),
+                                      expected.codes.size()) == 0 &&
+                          std::equal(expected.scales.begin(), expected.scales.end(), scales);
+        scales += expected.scales.size();
         REQUIRE_MESSAGE(same, stored.spec.name << " row " << piece.row_begin + r);
         n_weights += n_cols;
       }
@@ -112,7 +116,7 @@ TEST_CASE("stories260k: codes and scales of 64 and 172 columns round-trip exactl
   const std::string checkpoint_dir = source_path("samples/data/stories260k");
   quantize(checkpoint_dir, path, "flexq");
   const std::unique_ptr<Bundle> bundle = open_bundle(path);
-  CHECK(check_linear_layers(checkpoint_dir, *bundle) == 5 * (12'288 + 3 * 64 * 172));
+  CHECK(check_quantized_tensors(checkpoint_dir, *bundle) == 5 * (12'288 + 3 * 64 * 172));
 
   auto checkpoint = Checkpoint::open(checkpoint_dir);
   REQUIRE(checkpoint.ok());
@@ -129,13 +133,26 @@ TEST_CASE("stories260k: codes and scales of 64 and 172 columns round-trip exactl
   CHECK(tokenizer->n_vocab() == 512);
 }
 
+TEST_CASE("stories260k: 8 bits everywhere, rows of 64 and 172 columns") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("stories.flexq");
+  const std::string checkpoint_dir = source_path("samples/data/stories260k");
+  quantize(checkpoint_dir, path, "w8a8", 2, 8);
+  const std::unique_ptr<Bundle> bundle = open_bundle(path);
+  CHECK(check_quantized_tensors(checkpoint_dir, *bundle) ==
+        5 * (12'288 + 3 * 64 * 172) + 512 * 64);  // the embedding is tied
+  CHECK(bundle->tensors()[0].format == WeightFormat::kInt8Row);
+  ThreadPool pool(2);
+  CHECK(bundle->verify(pool, {}).ok());
+}
+
 TEST_CASE("wiki-tiny-1m: BF16 stays BF16 outside linear layers") {
   const TemporaryDirectory directory;
   const std::string path = directory.file("wiki.flexq");
   const std::string checkpoint_dir = source_path("tests/data/wiki-tiny-1m");
   quantize(checkpoint_dir, path, "w6a8");
   const std::unique_ptr<Bundle> bundle = open_bundle(path);
-  CHECK(check_linear_layers(checkpoint_dir, *bundle) > 1'000'000);
+  CHECK(check_quantized_tensors(checkpoint_dir, *bundle) > 1'000'000);
   for (const StoredTensor& tensor : bundle->tensors()) {
     const bool linear = tensor.spec.role == TensorRole::kLinear;
     CHECK(tensor.format == (linear ? WeightFormat::kInt6Group : WeightFormat::kBF16));
@@ -152,9 +169,9 @@ TEST_CASE("wiki-llama2-28m: at most 5.8 bits per weight on disk") {
   const std::string path = directory.file("wiki28m.flexq");
   quantize(checkpoint_dir, path, "flexq");
   const std::unique_ptr<Bundle> bundle = open_bundle(path);
-  MESSAGE("bits per weight: " << bundle->quantized_bits_per_weight());
-  CHECK(bundle->quantized_bits_per_weight() <= 5.8);
-  CHECK(bundle->quantized_bits_per_weight() > 5.0);
+  MESSAGE("bits per weight: " << bundle->linear_bits_per_weight());
+  CHECK(bundle->linear_bits_per_weight() <= 5.8);
+  CHECK(bundle->linear_bits_per_weight() > 5.0);
   ThreadPool pool(2);
   CHECK(bundle->verify(pool, {}).ok());
 }
@@ -171,14 +188,16 @@ TEST_CASE("T35_deterministic_bundle: the same bytes for any number of threads, a
   options.n_shards = 2;
   write_synthetic_checkpoint(synthetic, options);
   for (const std::string& checkpoint : {synthetic, source_path("tests/data/wiki-tiny-1m")}) {
-    std::vector<std::string> files;
-    for (const int n_threads : {1, 3, 8, 1}) {
-      const std::string path = directory.file("bundle-" + std::to_string(files.size()));
-      quantize(checkpoint, path, "flexq", n_threads);
-      files.push_back(read_all(path));
+    for (const int32_t row_bits : {16, 8}) {
+      std::vector<std::string> files;
+      for (const int n_threads : {1, 3, 8, 1}) {
+        const std::string path = directory.file("bundle-" + std::to_string(files.size()));
+        quantize(checkpoint, path, row_bits == 8 ? "w8a8" : "flexq", n_threads, row_bits);
+        files.push_back(read_all(path));
+      }
+      for (const std::string& file : files)
+        CHECK(file == files[0]);
     }
-    for (const std::string& file : files)
-      CHECK(file == files[0]);
   }
 }
 

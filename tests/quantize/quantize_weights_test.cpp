@@ -72,10 +72,11 @@ ModelConfig wide_config() {
 }
 
 Status quantize(WeightSource& source, const std::string& policy, const std::string& path,
-                const ProgressSink& progress = {}) {
+                const ProgressSink& progress = {}, int32_t embedding_bits = 16,
+                int32_t lm_head_bits = 16) {
   ThreadPool pool(2);
   FLEXQ_ASSIGN_OR_RETURN(const PrecisionPolicy found, find_precision_policy(policy));
-  return quantize_weights(source, found, {}, path, pool, progress);
+  return quantize_weights(source, {found, embedding_bits, lm_head_bits}, {}, path, pool, progress);
 }
 
 std::unique_ptr<Bundle> open_bundle(const std::string& path) {
@@ -89,18 +90,19 @@ std::unique_ptr<Bundle> open_bundle(const std::string& path) {
 void check_quantized(Bundle& bundle, int64_t tensor, const std::vector<float>& weights) {
   const StoredTensor& stored = bundle.tensors()[static_cast<size_t>(tensor)];
   const int64_t n_cols = stored.spec.cols;
-  const int64_t n_groups = (n_cols + 127) / 128;
   PieceBuffer buffer;
   for (int64_t p = 0; p < bundle.n_pieces(tensor); ++p) {
     WeightPiece piece;
     REQUIRE(bundle.read_piece(tensor, p, buffer, &piece).ok());
+    const uint16_t* scales = piece.scales;
     for (int64_t r = 0; r < piece.n_rows; ++r) {
-      const ReferenceRow expected = quantize_reference(
-          weights.data() + (piece.row_begin + r) * n_cols, n_cols, stored.scale_multiplier);
-      const bool same =
-          std::memcmp(piece.values + r * n_cols, expected.codes.data(), expected.codes.size()) ==
-              0 &&
-          std::equal(expected.scales.begin(), expected.scales.end(), piece.scales + r * n_groups);
+      const ReferenceRow expected =
+          quantize_reference(stored.format, weights.data() + (piece.row_begin + r) * n_cols, n_cols,
+                             stored.scale_multiplier);
+      const bool same = std::memcmp(piece.values + r * n_cols, expected.codes.data(),
+                                    expected.codes.size()) == 0 &&
+                        std::equal(expected.scales.begin(), expected.scales.end(), scales);
+      scales += expected.scales.size();
       REQUIRE_MESSAGE(same, stored.spec.name << " row " << piece.row_begin + r);
     }
   }
@@ -154,6 +156,60 @@ TEST_CASE("F32 weights: linear layers in 6 bits, matrices in F16, vectors as the
   CHECK(bundle->n_pieces(8) >= 2);  // gate_proj
 }
 
+TEST_CASE("8 bits: linear layers in groups, embedding and lm_head row by row") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("wide.flexq");
+  FloatSource source(wide_config());
+  for (const int32_t embedding_bits : {16, 8}) {
+    for (const int32_t lm_head_bits : {16, 8}) {
+      CAPTURE(embedding_bits);
+      CAPTURE(lm_head_bits);
+      // One policy or the other: they differ in activation bits only.
+      const bool quantized_inputs = embedding_bits == lm_head_bits;
+      const Status status = quantize(source, quantized_inputs ? "w8a8" : "w8a16", path, {},
+                                     embedding_bits, lm_head_bits);
+      REQUIRE_MESSAGE(status.ok(), status.message());
+      const std::unique_ptr<Bundle> bundle = open_bundle(path);
+      for (size_t t = 0; t < bundle->tensors().size(); ++t) {
+        const StoredTensor& tensor = bundle->tensors()[t];
+        CAPTURE(tensor.spec.name);
+        const TensorRole role = tensor.spec.role;
+        const bool rows_8 = (role == TensorRole::kEmbedding && embedding_bits == 8) ||
+                            (role == TensorRole::kLmHead && lm_head_bits == 8);
+        CHECK(tensor.format == (role == TensorRole::kLinear ? WeightFormat::kInt8Group
+                                : rows_8                    ? WeightFormat::kInt8Row
+                                : tensor.spec.is_vector()   ? WeightFormat::kF32
+                                                            : WeightFormat::kF16));
+        CHECK(tensor.activation_bits == (role == TensorRole::kLinear && quantized_inputs ? 8 : 16));
+        if (is_quantized(tensor.format))
+          check_quantized(*bundle, static_cast<int64_t>(t), source.values(tensor.spec.name));
+      }
+      CHECK(bundle->linear_bits_per_weight() > 6.5);  // zstd gains a little on normal weights
+      CHECK(bundle->linear_bits_per_weight() < 8.125 + 0.1);
+    }
+  }
+}
+
+TEST_CASE("tied embeddings are one matrix: 8 bits in either place quantizes it") {
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("tied.flexq");
+  ModelConfig config = small_model_config();
+  config.tied_embeddings = true;
+  for (const auto& [embedding_bits, lm_head_bits] :
+       {std::pair{16, 16}, std::pair{16, 8}, std::pair{8, 16}, std::pair{8, 8}}) {
+    CAPTURE(embedding_bits);
+    CAPTURE(lm_head_bits);
+    FloatSource source(config);
+    REQUIRE(quantize(source, "flexq", path, {}, embedding_bits, lm_head_bits).ok());
+    const std::unique_ptr<Bundle> bundle = open_bundle(path);
+    const bool quantized = embedding_bits == 8 || lm_head_bits == 8;
+    const StoredTensor& embedding = bundle->tensors()[0];
+    CHECK(embedding.format == (quantized ? WeightFormat::kInt8Row : WeightFormat::kF16));
+    if (quantized) check_quantized(*bundle, 0, source.values(embedding.spec.name));
+    CHECK(bundle->tensors().back().spec.role == TensorRole::kNorm);
+  }
+}
+
 TEST_CASE("policy fp16 keeps linear layers in 16 bits, and F32 where a value does not fit") {
   const TemporaryDirectory directory;
   const std::string path = directory.file("dense.flexq");
@@ -164,7 +220,8 @@ TEST_CASE("policy fp16 keeps linear layers in 16 bits, and F32 where a value doe
   source.values(output)[100] = -65519.9f;  // rounds to 65504
   REQUIRE(quantize(source, "fp16", path).ok());
   const std::unique_ptr<Bundle> bundle = open_bundle(path);
-  CHECK(bundle->quantized_bits_per_weight() == 0.0);
+  CHECK(bundle->linear_bits_per_weight() > 10.0);  // as stored: zstd gains a little on 16 bits
+  CHECK(bundle->linear_bits_per_weight() < 17.0);
   for (size_t t = 0; t < bundle->tensors().size(); ++t) {
     const StoredTensor& tensor = bundle->tensors()[t];
     const bool f32 = tensor.spec.is_vector() || tensor.spec.name == query;
@@ -181,17 +238,21 @@ TEST_CASE("tensors of very small and very large weights get a multiplier of thei
   FloatSource source(small_model_config());
   const std::map<std::string, float> factors = {{"model.layers.0.self_attn.q_proj.weight", 1e-6f},
                                                 {"model.layers.0.self_attn.k_proj.weight", 0.0f},
-                                                {"model.layers.0.self_attn.v_proj.weight", 1e9f}};
+                                                {"model.layers.0.self_attn.v_proj.weight", 1e9f},
+                                                {"model.embed_tokens.weight", 1e-7f},
+                                                {"lm_head.weight", 1e12f}};
   for (const auto& [name, factor] : factors)
     for (float& weight : source.values(name))
       weight *= factor;
-  REQUIRE(quantize(source, "w6a16", path).ok());
-  const std::unique_ptr<Bundle> bundle = open_bundle(path);
-  for (size_t t = 0; t < bundle->tensors().size(); ++t) {
-    const StoredTensor& tensor = bundle->tensors()[t];
-    if (tensor.spec.role != TensorRole::kLinear) continue;
-    CHECK((tensor.scale_multiplier != 1.0f) == (factors.count(tensor.spec.name) == 1));
-    check_quantized(*bundle, static_cast<int64_t>(t), source.values(tensor.spec.name));
+  for (const char* policy : {"w6a16", "w8a16"}) {
+    REQUIRE(quantize(source, policy, path, {}, 8, 8).ok());
+    const std::unique_ptr<Bundle> bundle = open_bundle(path);
+    for (size_t t = 0; t < bundle->tensors().size(); ++t) {
+      const StoredTensor& tensor = bundle->tensors()[t];
+      if (!is_quantized(tensor.format)) continue;
+      CHECK((tensor.scale_multiplier != 1.0f) == (factors.count(tensor.spec.name) == 1));
+      check_quantized(*bundle, static_cast<int64_t>(t), source.values(tensor.spec.name));
+    }
   }
 }
 
@@ -207,9 +268,19 @@ TEST_CASE("weights that cannot be quantized are refused by name, and nothing is 
           (std::isfinite(bad) ? StatusCode::kLimitExceeded : StatusCode::kNonFinite));
     CHECK(status.message().find("tensor " + name + ": ") == 0);
   }
-  FloatSource source(small_model_config());
-  source.mutable_tensors()[2].format = WeightFormat::kInt6Group;
-  CHECK(quantize(source, "w6a6", path).code() == StatusCode::kInvalidArgument);
+  for (const WeightFormat format :
+       {WeightFormat::kInt6Group, WeightFormat::kInt8Group, WeightFormat::kInt8Row}) {
+    FloatSource source(small_model_config());
+    source.mutable_tensors()[2].format = format;
+    CHECK(quantize(source, "w6a6", path).code() == StatusCode::kInvalidArgument);
+  }
+  for (const std::string matrix : {"model.embed_tokens.weight", "lm_head.weight"}) {
+    FloatSource source(small_model_config());
+    source.values(matrix)[64 * 70 + 3] = 3e38f;
+    const Status status = quantize(source, "w8a8", path, {}, 8, 8);
+    CHECK(status.code() == StatusCode::kLimitExceeded);
+    CHECK(status.message().find("tensor " + matrix + ": ") == 0);
+  }
   CHECK(list_directory(directory.path())->empty());
 }
 

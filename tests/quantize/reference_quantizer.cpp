@@ -16,20 +16,23 @@ uint16_t half_bits(double value) {
   return static_cast<uint16_t>((exponent + 15) * 1024 + mantissa);
 }
 
-ReferenceRow quantize_reference(const float* weights, int64_t n_cols, float multiplier) {
+ReferenceRow quantize_reference(WeightFormat format, const float* weights, int64_t n_cols,
+                                float multiplier) {
+  const float max_code = format == WeightFormat::kInt6Group ? 31.0f : 127.0f;
+  const int64_t group = format == WeightFormat::kInt8Row ? n_cols : 128;
   ReferenceRow row;
-  for (int64_t begin = 0; begin < n_cols; begin += 128) {
-    const int64_t end = std::min(begin + 128, n_cols);
+  for (int64_t begin = 0; begin < n_cols; begin += group) {
+    const int64_t end = std::min(begin + group, n_cols);
     float largest = 0;
     for (int64_t i = begin; i < end; ++i)
       largest = std::fmax(largest, std::fabs(weights[i]));
-    const float scale = std::fmax(largest / 31.0f, 1e-5f);
+    const float scale = std::fmax(largest / max_code, 1e-5f);
     const double stored = std::fmax(round_to_half(scale / multiplier), std::ldexp(1.0, -14));
     row.scales.push_back(half_bits(stored));
     const float used = static_cast<float>(stored * multiplier);
     for (int64_t i = begin; i < end; ++i) {
       const float code = std::nearbyintf(weights[i] / used);
-      row.codes.push_back(static_cast<int8_t>(std::fmin(std::fmax(code, -32.0f), 31.0f)));
+      row.codes.push_back(static_cast<int8_t>(std::fmin(std::fmax(code, -max_code - 1), max_code)));
     }
   }
   return row;

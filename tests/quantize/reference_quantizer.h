@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/layout/weight_format.h"
+
 namespace flexq::test {
 
 // x rounded to the nearest fp16 value, ties to even. |x| < 65520.
@@ -14,8 +16,9 @@ uint16_t half_bits(double value);
 
 struct ReferenceRow {
   std::vector<int8_t> codes;     // (n_cols)
-  std::vector<uint16_t> scales;  // (ceil(n_cols / 128))
+  std::vector<uint16_t> scales;  // one per group; one for the row where it is not grouped
 };
-ReferenceRow quantize_reference(const float* weights, int64_t n_cols, float multiplier);
+ReferenceRow quantize_reference(WeightFormat format, const float* weights, int64_t n_cols,
+                                float multiplier);
 
 }  // namespace flexq::test

@@ -2,6 +2,8 @@
 // chunk size, the neighbours in the batch, and the way the cache came to hold its tokens.
 #include <doctest/doctest.h>
 
+#include <optional>
+
 #include "kernels/cpu/cpu_kernels.h"
 #include "runtime/runtime_fixtures.h"
 #include "support/synthetic_checkpoint.h"
@@ -12,21 +14,27 @@ namespace {
 
 constexpr int32_t kTokens = 67;  // four pages and a bit
 
+struct TestModel {
+  std::string path;
+  std::optional<KvType> kv_type;  // empty: the default of the model
+};
+
 struct Setting {
   const char* kernels = "portable";
   int32_t n_threads = 1;
   int32_t chunk_tokens = 256;
 };
 
-std::shared_ptr<Context> make_context(const std::string& path, const Setting& setting,
+std::shared_ptr<Context> make_context(const TestModel& model, const Setting& setting,
                                       int32_t n_sequences = 1) {
   ContextOptions options;
   options.context_tokens = 96;
   options.chunk_tokens = setting.chunk_tokens;
   options.n_sequences = n_sequences;
   options.n_outputs = 96 * n_sequences;
+  options.kv_type = model.kv_type;
   return value_of(
-      Context::create(open_test_model(path, setting.kernels, setting.n_threads), options));
+      Context::create(open_test_model(model.path, setting.kernels, setting.n_threads), options));
 }
 
 void check_same(const OutputRowsCopy& found, const OutputRowsCopy& expected,
@@ -35,26 +43,27 @@ void check_same(const OutputRowsCopy& found, const OutputRowsCopy& expected,
   CHECK_MESSAGE(difference.empty(), what << ": " << difference);
 }
 
-void check_settings(const std::string& path, const std::vector<int32_t>& tokens,
+void check_settings(const TestModel& model, const std::vector<int32_t>& tokens,
                     const OutputRowsCopy& expected, const ModelConfig& config) {
-  for (const char* kernels : {"portable", "avx2"}) {
-    if (select_cpu_kernels(kernels) == nullptr) continue;
+  const std::string best = select_cpu_kernels("auto")->name;
+  for (const std::string kernels : cpu_kernel_names()) {
+    if (select_cpu_kernels(kernels.c_str()) == nullptr) continue;
     for (const int32_t n_threads : {1, 2, 3}) {
       for (const int32_t chunk_tokens : {1, 3, 16, 64, 256}) {
-        // The portable table is slow: each thread count and each chunk size once.
-        if (kernels[0] == 'p' && n_threads != 1 + chunk_tokens % 3) continue;
-        const auto context = make_context(path, {kernels, n_threads, chunk_tokens});
+        // All pairs with the best table; with the others each thread count and each chunk once.
+        if (kernels != best && n_threads != 1 + chunk_tokens % 3) continue;
+        const auto context = make_context(model, {kernels.c_str(), n_threads, chunk_tokens});
         check_same(decode_rows(*context, 0, tokens), expected, config,
-                   std::string(kernels) + ", threads " + std::to_string(n_threads) + ", chunk " +
+                   kernels + ", threads " + std::to_string(n_threads) + ", chunk " +
                        std::to_string(chunk_tokens));
       }
     }
   }
 }
 
-void check_steps(const std::string& path, const std::vector<int32_t>& tokens,
+void check_steps(const TestModel& model, const std::vector<int32_t>& tokens,
                  const OutputRowsCopy& expected, const ModelConfig& config) {
-  const auto context = make_context(path, {"auto", 2, 16});
+  const auto context = make_context(model, {"auto", 2, 16});
   OutputRowsCopy rows = decode_rows(*context, 0, std::span(tokens).first(20));
   for (size_t i = 20; i < tokens.size(); ++i)
     rows.append(decode_rows(*context, 0, std::span(tokens).subspan(i, 1)));
@@ -62,11 +71,11 @@ void check_steps(const std::string& path, const std::vector<int32_t>& tokens,
 }
 
 // The sequence between two others of other lengths, while chunks cut across all three.
-void check_batch(const std::string& path, const std::vector<int32_t>& tokens,
+void check_batch(const TestModel& model, const std::vector<int32_t>& tokens,
                  const OutputRowsCopy& expected, const ModelConfig& config) {
   const std::vector<int32_t> other = random_tokens(90, config.n_vocab, 1000);
   for (const int32_t chunk_tokens : {3, 16, 256}) {
-    const auto context = make_context(path, {"auto", 2, chunk_tokens}, 3);
+    const auto context = make_context(model, {"auto", 2, chunk_tokens}, 3);
     const std::span<const int32_t> all(tokens);
     const std::span<const int32_t> others(other);
     const BatchItem first[] = {{2, others.first(5), OutputRows::kNone},
@@ -89,11 +98,11 @@ void check_batch(const std::string& path, const std::vector<int32_t>& tokens,
 }
 
 // After a fork (in the middle of a page and between pages) both branches go on as if alone.
-void check_fork_and_rewind(const std::string& path, const std::vector<int32_t>& tokens,
+void check_fork_and_rewind(const TestModel& model, const std::vector<int32_t>& tokens,
                            const OutputRowsCopy& expected, const ModelConfig& config) {
   const std::vector<int32_t> other = random_tokens(60, config.n_vocab, 1001);
   for (const size_t split : {21, 32}) {
-    const auto context = make_context(path, {"auto", 2, 16}, 3);
+    const auto context = make_context(model, {"auto", 2, 16}, 3);
     const auto head = std::span(tokens).first(split);
     const auto tail = std::span(tokens).subspan(split);
     const OutputRowsCopy expected_tail = expected.last(config, tail.size());
@@ -117,17 +126,23 @@ void check_fork_and_rewind(const std::string& path, const std::vector<int32_t>& 
   }
 }
 
-void check_model(const std::string& path) {
-  CAPTURE(path);
-  const auto context = make_context(path, {});
+void check_model(const TestModel& model) {
+  CAPTURE(model.path);
+  const auto context = make_context(model, {});
   const ModelConfig& config = context->model().llama->config();
   const std::vector<int32_t> tokens = random_tokens(kTokens, config.n_vocab, 3);
   const OutputRowsCopy expected = decode_rows(*context, 0, tokens);
-  check_settings(path, tokens, expected, config);
-  check_steps(path, tokens, expected, config);
-  check_batch(path, tokens, expected, config);
-  check_fork_and_rewind(path, tokens, expected, config);
+  check_settings(model, tokens, expected, config);
+  check_steps(model, tokens, expected, config);
+  check_batch(model, tokens, expected, config);
+  check_fork_and_rewind(model, tokens, expected, config);
 }
+
+// A precision and how the cache is kept.
+struct Variant {
+  Precision precision;
+  std::optional<KvType> kv_type = std::nullopt;
+};
 
 }  // namespace
 
@@ -143,24 +158,52 @@ TEST_CASE("T29_same_bits: a synthetic model of odd sizes") {
   synthetic.config.mlp_bias = true;
   const TemporaryDirectory directory;
   write_synthetic_checkpoint(directory.path(), synthetic);
-  for (const char* policy : {"none", "flexq", "w6a8", "w6a16"})
-    check_model(quantized_copy(directory.path(), policy, directory.path()));
+  const Variant variants[] = {{{"none"}},
+                              {{"flexq"}},
+                              {{"w6a8"}},
+                              {{"w6a16"}},
+                              {{"w8a8"}},
+                              {{"w8a16"}},
+                              {{"none"}, KvType::kI8},
+                              {{"flexq", 8, 8}, KvType::kI8},
+                              {{"w8a8", 8, 16}, KvType::kI8},
+                              {{"w8a16", 16, 8}, KvType::kF32}};
+  for (const Variant& variant : variants)
+    check_model(
+        {quantized_copy(directory.path(), variant.precision, directory.path()), variant.kv_type});
 }
 
-TEST_CASE("T29_same_bits: wiki-tiny-1m under every policy") {
+TEST_CASE("T29_same_bits: wiki-tiny-1m in every precision") {
   const TemporaryDirectory directory;
   const std::string checkpoint = source_path("tests/data/wiki-tiny-1m");
-  for (const char* policy : {"none", "flexq", "w6a6", "w6a8", "w6a16", "fp16"})
-    check_model(quantized_copy(checkpoint, policy, directory.path()));
+  const Variant variants[] = {{{"none"}},
+                              {{"flexq"}},
+                              {{"w6a6"}},
+                              {{"w6a8"}},
+                              {{"w6a16"}},
+                              {{"fp16"}},
+                              {{"w8a8"}},
+                              {{"w8a16"}},
+                              {{"w6a16", 8, 8}},
+                              {{"w8a8", 8, 8}, KvType::kI8},
+                              {{"flexq"}, KvType::kI8}};
+  for (const Variant& variant : variants)
+    check_model({quantized_copy(checkpoint, variant.precision, directory.path()), variant.kv_type});
 }
 
 TEST_CASE("T18_poison: a workspace full of NaN changes no bit") {
   const TemporaryDirectory directory;
   const std::string checkpoint = source_path("tests/data/wiki-tiny-1m");
-  for (const char* policy : {"none", "flexq", "w6a16"}) {
-    CAPTURE(std::string(policy));
-    const auto model =
-        open_test_model(quantized_copy(checkpoint, policy, directory.path()), "auto", 2);
+  const Variant variants[] = {{{"none"}},
+                              {{"flexq"}},
+                              {{"w6a16"}},
+                              {{"w8a16"}},
+                              {{"flexq"}, KvType::kI8},
+                              {{"w8a8", 8, 8}, KvType::kI8}};
+  for (const Variant& variant : variants) {
+    const std::string path = quantized_copy(checkpoint, variant.precision, directory.path());
+    CAPTURE(path);
+    const auto model = open_test_model(path, "auto", 2);
     const ModelConfig& config = model->llama->config();
     const std::vector<int32_t> tokens = random_tokens(kTokens, config.n_vocab, 3);
     OutputRowsCopy rows[2];
@@ -170,6 +213,7 @@ TEST_CASE("T18_poison: a workspace full of NaN changes no bit") {
       options.context_tokens = 96;
       options.chunk_tokens = 16;
       options.n_outputs = 40;
+      options.kv_type = variant.kv_type;
       options.poison_workspace = poison;
       const auto context = value_of(Context::create(model, options));
       scores[poison].resize(tokens.size() - 1);

@@ -39,13 +39,14 @@ std::vector<Overflow> overflows() {
   };
 }
 
-void check_refused(const std::string& path, int32_t n_threads) {
+void check_refused(const std::string& path, int32_t n_threads, std::optional<KvType> kv_type) {
   const auto model = open_test_model(path, "auto", n_threads);
   const auto portable = open_test_model(path, "portable", 1);
   for (const auto& used : {model, portable}) {
     ContextOptions options;
     options.chunk_tokens = 4;
     options.n_outputs = 3;
+    options.kv_type = kv_type;
     const auto context = value_of(Context::create(used, options));
     const std::vector<int32_t> tokens = {1, 300, 5, 12, kBadToken, 9, kBadToken};
 
@@ -82,9 +83,48 @@ TEST_CASE("T30_non_finite: decode, score and generator report overflow under eve
     synthetic.planted = overflow.planted;
     const TemporaryDirectory directory;
     write_synthetic_checkpoint(directory.path(), synthetic);
-    for (const char* policy : {"none", "fp16", "w6a16", "w6a8", "w6a6", "flexq"}) {
-      CAPTURE(std::string(policy));
-      check_refused(quantized_copy(directory.path(), policy, directory.path()), 2);
+    const Precision precisions[] = {{"none"}, {"fp16"},  {"w6a16"}, {"w6a8"},
+                                    {"w6a6"}, {"flexq"}, {"w8a16"}, {"w8a8", 8}};
+    for (const Precision& precision : precisions) {
+      const std::string path = quantized_copy(directory.path(), precision, directory.path());
+      CAPTURE(path);
+      check_refused(path, 2, std::nullopt);
+      check_refused(path, 2, KvType::kI8);
+    }
+  }
+}
+
+TEST_CASE("T30_non_finite: values that the cache's type cannot hold") {
+  struct Limit {
+    float weight;
+    KvType kv_type;
+    StatusCode code;
+  };
+  // fp16 ends at 65504, an int8 row with its fp16 scale at 127 times that.
+  const Limit limits[] = {{1e6f, KvType::kF32, StatusCode::kOk},
+                          {1e6f, KvType::kF16, StatusCode::kNonFinite},
+                          {1e5f, KvType::kI8, StatusCode::kOk},
+                          {1e9f, KvType::kI8, StatusCode::kNonFinite}};
+  for (const char* matrix : {"k_proj", "v_proj"}) {
+    for (const Limit& limit : limits) {
+      CAPTURE(std::string(matrix));
+      CAPTURE(limit.weight);
+      CAPTURE(static_cast<int>(limit.kv_type));
+      SyntheticOptions synthetic;
+      synthetic.planted = {
+          {"model.layers.0.self_attn." + std::string(matrix) + ".weight", 3, 5, limit.weight}};
+      const TemporaryDirectory directory;
+      write_synthetic_checkpoint(directory.path(), synthetic);
+      for (const char* kernels : {"auto", "portable"}) {
+        ContextOptions options;
+        options.kv_type = limit.kv_type;
+        const auto context =
+            value_of(Context::create(open_test_model(directory.path(), kernels), options));
+        const std::vector<int32_t> tokens = {1, 300, 5, 12, 9};
+        const BatchItem item{0, tokens, OutputRows::kLast};
+        const Status status = context->decode({&item, 1}, kNeverStop);
+        CHECK_MESSAGE(status.code() == limit.code, status.message());
+      }
     }
   }
 }

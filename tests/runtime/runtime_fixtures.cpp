@@ -48,15 +48,24 @@ std::shared_ptr<const LoadedModel> open_test_model(const std::string& path,
   return value_of(load_model(source, options, [](int64_t, int64_t) { return false; }));
 }
 
-std::string quantized_copy(const std::string& checkpoint, const std::string& policy,
+std::string quantized_copy(const std::string& checkpoint, const Precision& precision,
                            const std::string& folder) {
-  if (policy == "none") return checkpoint;
-  const std::string bundle = folder + "/" + policy + ".flexq";
+  if (precision.policy == "none") return checkpoint;
   QuantizeOptions options;
-  options.policy = policy;
+  options.policy = precision.policy;
+  options.embedding_bits = precision.embedding_bits;
+  options.lm_head_bits = precision.lm_head_bits;
   options.n_threads = 2;
+  const std::string bundle = folder + "/" + precision.policy + "-e" +
+                             std::to_string(precision.embedding_bits) + "-h" +
+                             std::to_string(precision.lm_head_bits) + ".flexq";
   require_ok(quantize_checkpoint(checkpoint, bundle, options));
   return bundle;
+}
+
+std::string quantized_copy(const std::string& checkpoint, const std::string& policy,
+                           const std::string& folder) {
+  return quantized_copy(checkpoint, Precision{policy}, folder);
 }
 
 std::vector<int32_t> random_tokens(int64_t n, int32_t n_vocab, uint64_t seed) {

@@ -28,8 +28,17 @@ std::shared_ptr<const LoadedModel> open_test_model(const std::string& path,
                                                    const std::string& cpu_kernels = "auto",
                                                    int32_t n_threads = 1);
 
-// The path of the checkpoint's bundle under a policy, written into `folder`; for "none" the
-// checkpoint itself.
+// What a bundle is quantized to; see QuantizeOptions.
+struct Precision {
+  std::string policy;
+  int32_t embedding_bits = 16;
+  int32_t lm_head_bits = 16;
+};
+
+// The path of the checkpoint's bundle in some precision, written into `folder`; for the policy
+// "none" the checkpoint itself.
+std::string quantized_copy(const std::string& checkpoint, const Precision& precision,
+                           const std::string& folder);
 std::string quantized_copy(const std::string& checkpoint, const std::string& policy,
                            const std::string& folder);
 

@@ -77,15 +77,18 @@ std::vector<float> run(const LoadedModel& model, const ExecutorShape& shape, Exe
 TEST_CASE("T19_workspace_exact: nothing is touched outside, one byte less is refused") {
   const TemporaryDirectory directory;
   const std::string checkpoint = source_path("tests/data/wiki-tiny-1m");
-  for (const char* policy : {"none", "flexq", "w6a16"}) {
-    CAPTURE(std::string(policy));
-    const auto model =
-        open_test_model(quantized_copy(checkpoint, policy, directory.path()), "auto", 2);
+  const Precision precisions[] = {{"none"}, {"flexq"}, {"w6a16"}, {"w8a8", 8, 8}, {"w8a16", 8}};
+  for (const Precision& precision : precisions) {
+    const std::string path = quantized_copy(checkpoint, precision, directory.path());
+    CAPTURE(path);
+    const auto model = open_test_model(path, "auto", 2);
     const std::vector<int32_t> tokens = random_tokens(67, model->llama->config().n_vocab, 8);
     for (const int32_t chunk_tokens : {1, 3, 16, 64}) {
       CAPTURE(chunk_tokens);
       ExecutorShape shape = executor_shape(model->llama->config(), model->llama->tensors());
-      shape.kv_type = chunk_tokens == 3 ? KvType::kF32 : KvType::kF16;
+      shape.kv_type = chunk_tokens == 3    ? KvType::kF32
+                      : chunk_tokens == 16 ? KvType::kF16
+                                           : KvType::kI8;
       shape.context_tokens = 67;
       shape.n_sequences = 2;
       shape.chunk_tokens = chunk_tokens;
@@ -117,28 +120,37 @@ TEST_CASE("T19_workspace_exact: nothing is touched outside, one byte less is ref
 
 TEST_CASE("T19_workspace_exact: the plan is what load and create take") {
   const TemporaryDirectory directory;
-  const std::string bundle =
-      quantized_copy(source_path("tests/data/wiki-tiny-1m"), "flexq", directory.path());
   ContextOptions options;
   options.context_tokens = 200;
   options.n_sequences = 3;
   options.chunk_tokens = 50;
   options.cache_tokens = 333;
   options.n_outputs = 7;
-  ModelSource source;
-  source.path = bundle;
   LoadOptions load_options;
   load_options.n_threads = 2;
-  const ModelPlan plan = value_of(plan_model(source, load_options, options));
-  const int64_t before = host_memory_counters().live_bytes;
-  const auto model = open_test_model(bundle, "auto", 2);
-  CHECK(host_memory_counters().live_bytes - before == plan.weights.total_bytes);
-  const auto context = value_of(Context::create(model, options));
-  CHECK(host_memory_counters().live_bytes - before ==
-        plan.weights.total_bytes + plan.context.kv_bytes + plan.context.workspace_bytes);
-  CHECK(plan.context.kv_bytes == 21 * 16 * plan.context.kv_bytes_per_token);
-  // Six layers, K and V of 2 heads of 32, two bytes each.
-  CHECK(plan.context.kv_bytes_per_token == 6 * 2 * 2 * 32 * 2);
+  // Bytes of K or V of one token and head of 32: int8 has an fp16 scale besides.
+  const std::pair<KvType, int64_t> kv_types[] = {
+      {KvType::kF16, 64}, {KvType::kF32, 128}, {KvType::kI8, 34}};
+  const Precision precisions[] = {{"flexq"}, {"w8a8"}, {"w8a16", 16, 8}, {"flexq", 8, 8}};
+  for (const Precision& precision : precisions) {
+    for (const auto& [kv_type, head_bytes] : kv_types) {
+      options.kv_type = kv_type;
+      ModelSource source;
+      source.path =
+          quantized_copy(source_path("tests/data/wiki-tiny-1m"), precision, directory.path());
+      CAPTURE(source.path);
+      const ModelPlan plan = value_of(plan_model(source, load_options, options));
+      const int64_t before = host_memory_counters().live_bytes;
+      const auto model = open_test_model(source.path, "auto", 2);
+      CHECK(host_memory_counters().live_bytes - before == plan.weights.total_bytes);
+      const auto context = value_of(Context::create(model, options));
+      CHECK(host_memory_counters().live_bytes - before ==
+            plan.weights.total_bytes + plan.context.kv_bytes + plan.context.workspace_bytes);
+      CHECK(plan.context.kv_bytes == 21 * 16 * plan.context.kv_bytes_per_token);
+      // Six layers, K and V of 2 heads.
+      CHECK(plan.context.kv_bytes_per_token == 6 * 2 * 2 * head_bytes);
+    }
+  }
 }
 
 }  // namespace flexq::test

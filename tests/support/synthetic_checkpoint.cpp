@@ -62,7 +62,7 @@ uint64_t element_bits(float value, WeightFormat format) {
       return float_to_half(value);
     case WeightFormat::kBF16:
       return float_to_bf16(value);
-    case WeightFormat::kInt6Group:
+    default:
       break;
   }
   throw std::runtime_error("a checkpoint's format is F32, F16 or BF16");

@@ -8,6 +8,7 @@
 #include "commands.h"
 #include "interrupt.h"
 #include "memory_bandwidth.h"
+#include "precision_options.h"
 #include "terminal_output.h"
 #include "text_format.h"
 
@@ -16,11 +17,22 @@ namespace {
 
 struct BenchCommand {
   CommonOptions common;
-  std::vector<std::string> models;
+  PrecisionOptions precision;       // of synthetic models, but for the policy
+  std::vector<std::string> models;  // paths
+  std::vector<std::string> shapes;  // of synthetic models, each with every policy
+  std::vector<std::string> policies = {"flexq"};
+  std::string kv_type = "auto";
   std::vector<int32_t> batch_sizes = {1};
   int32_t n_prompt = 128;
   int32_t n_generate = 64;
   int32_t n_repeats = 3;
+};
+
+// A model to measure.
+struct Subject {
+  std::string name;   // the path or the shape, for messages
+  std::string shape;  // as in the results
+  Source source;
 };
 
 struct BenchResult {
@@ -77,10 +89,11 @@ class Measurement {
 
   int create() {
     ContextOptions options;
-    flexq_status status = flexq_context_options_create(Out(options));
-    if (status != FLEXQ_OK) return report_failure("context options", status);
-    status = flexq_context_options_set_context_tokens(options.get(),
-                                                      command_.n_prompt + command_.n_generate);
+    if (const int code = make_context_options(command_.kv_type, options); code != kExitOk) {
+      return code;
+    }
+    flexq_status status = flexq_context_options_set_context_tokens(
+        options.get(), command_.n_prompt + command_.n_generate);
     if (status != FLEXQ_OK) return report_failure("--prompt and --generate", status);
     if (flexq_context_options_set_sequences(options.get(), batch_size_) != FLEXQ_OK) {
       return report_usage("--batch");
@@ -138,15 +151,38 @@ std::string shape_name(const std::string& path) {
   return name.extension() == ".flexq" ? name.stem().string() : name.filename().string();
 }
 
-int bench_model(const BenchCommand& command, const std::string& path, double& read_bandwidth,
+// Opens everything first, so that a wrong name is known before a long measurement.
+int open_subjects(const BenchCommand& command, std::vector<Subject>& subjects) {
+  for (const std::string& path : command.models) {
+    Source source;
+    if (const int code = open_source(path, source); code != kExitOk) return code;
+    subjects.push_back({path, shape_name(path), std::move(source)});
+  }
+  for (const std::string& shape : command.shapes) {
+    for (const std::string& policy : command.policies) {
+      PrecisionOptions precision = command.precision;
+      precision.policy = policy;
+      Source source;
+      const int code = open_synthetic_source(shape, precision, source);
+      if (code != kExitOk) return code;
+      subjects.push_back({shape, shape, std::move(source)});
+    }
+  }
+  return kExitOk;
+}
+
+int bench_model(const BenchCommand& command, const Subject& subject, double& read_bandwidth,
                 std::vector<BenchResult>& results) {
   BenchResult result;
-  result.shape = shape_name(path);
+  result.shape = subject.shape;
   Model model;
-  if (const int code = load_model(path, command.common, model); code != kExitOk) return code;
+  if (const int code = load_model(subject.source, subject.name, command.common, model);
+      code != kExitOk) {
+    return code;
+  }
   result.info.struct_size = sizeof result.info;
   const flexq_status status = flexq_model_get_info(model.get(), &result.info);
-  if (status != FLEXQ_OK) return report_failure(path, status);
+  if (status != FLEXQ_OK) return report_failure(subject.name, status);
   if (read_bandwidth == 0) read_bandwidth = measure_read_bandwidth(result.info.n_threads);
   result.read_bandwidth = read_bandwidth;
   for (const int32_t batch_size : command.batch_sizes) {
@@ -194,10 +230,16 @@ int print_results(const BenchCommand& command, const std::vector<BenchResult>& r
 }
 
 int bench_e2e(const BenchCommand& command) {
+  ContextOptions context_options;  // only to find out whether the value exists
+  if (const int code = make_context_options(command.kv_type, context_options); code != kExitOk) {
+    return code;
+  }
+  std::vector<Subject> subjects;
+  if (const int code = open_subjects(command, subjects); code != kExitOk) return code;
   std::vector<BenchResult> results;
   double read_bandwidth = 0;
-  for (const std::string& path : command.models) {
-    const int code = bench_model(command, path, read_bandwidth, results);
+  for (const Subject& subject : subjects) {
+    const int code = bench_model(command, subject, read_bandwidth, results);
     if (code != kExitOk) return code;
   }
   return print_results(command, results);
@@ -208,9 +250,18 @@ int bench_e2e(const BenchCommand& command) {
 void add_bench_e2e_command(CLI::App& parent, Work& selected) {
   auto command = std::make_shared<BenchCommand>();
   CLI::App* app = parent.add_subcommand("e2e", "Prefill and decode speed of whole models");
-  app->add_option("MODEL", command->models, "Bundles or checkpoint folders")
-      ->required()
-      ->type_name("");
+  CLI::Option* model =
+      app->add_option("MODEL", command->models, "Bundles or checkpoint folders")->type_name("");
+  CLI::Option* shape = add_name_list(*app, "--shape", command->shapes,
+                                     std::string("Random weights of the shape of ") + kShapeHelp);
+  add_name_list(*app, "--policy", command->policies, std::string("With --shape: ") + kPolicyHelp)
+      ->default_str("flexq")
+      ->needs(shape);
+  add_matrix_bits_options(*app, command->precision);
+  for (const char* name : {"--embedding-bits", "--lm-head-bits"})
+    app->get_option(name)->needs(shape);
+  add_kv_type_option(*app, command->kv_type);
+  add_kernels_option(*app, command->common);
   add_number(*app, "--prompt", command->n_prompt, "N", "Prompt tokens of each sequence")
       ->check(integer_from(1, 1 << 22));
   add_number(*app, "--generate", command->n_generate, "N", "Decode steps")
@@ -228,13 +279,19 @@ void add_bench_e2e_command(CLI::App& parent, Work& selected) {
       "Tokens are random. The floor ratio compares decode steps with the time that reading all\n"
       "weights of a step once takes at the memory's read speed (all threads sum 1 GiB, best of 5,\n"
       "in the same run); it exceeds 1 where the weights fit into the processor's caches.\n"
-      "Example:\n"
+      "Examples:\n"
       "  flexq bench e2e llama-2-7b.flexq ./llama-2-7b --batch 1,4,8 --json\n"
+      "  flexq bench e2e --shape llama-2-7b --policy flexq,w8a8,fp16 --lm-head-bits 8\n"
       "JSON: {\"results\": [{\"device\", \"shape\", \"policy\", \"threads\", \"batch\",\n"
       "\"prompt_tokens\", \"generated_tokens\", \"prefill_tokens_per_second\",\n"
       "\"decode_tokens_per_second\", \"weight_bytes\", \"read_bandwidth_bytes_per_second\",\n"
       "\"decode_floor_ratio\"}]}");
-  app->callback([command, &selected] { selected = [command] { return bench_e2e(*command); }; });
+  app->callback([command, model, shape, &selected] {
+    if (model->count() + shape->count() == 0) {
+      throw CLI::ValidationError("MODEL, --shape", "expected at least one of them");
+    }
+    selected = [command] { return bench_e2e(*command); };
+  });
 }
 
 }  // namespace flexq_tool

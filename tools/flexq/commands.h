@@ -11,7 +11,8 @@ void add_inspect_command(CLI::App& parent, Work& selected);
 void add_verify_command(CLI::App& parent, Work& selected);
 void add_run_command(CLI::App& parent, Work& selected);
 void add_tokenize_command(CLI::App& parent, Work& selected);
-void add_perplexity_command(CLI::App& parent, Work& selected);  // parent: eval
-void add_bench_e2e_command(CLI::App& parent, Work& selected);   // parent: bench
+void add_perplexity_command(CLI::App& parent, Work& selected);     // parent: eval
+void add_bench_e2e_command(CLI::App& parent, Work& selected);      // parent: bench
+void add_bench_kernels_command(CLI::App& parent, Work& selected);  // parent: bench
 
 }  // namespace flexq_tool

@@ -1,4 +1,4 @@
-// flexq: the command line tool. It uses flexq.h and nothing else of the library.
+// flexq: the command line tool. It uses flexq.h and, for one benchmark, flexq_private.h.
 #include <exception>
 #include <string>
 #include <vector>
@@ -54,6 +54,7 @@ int run_tool(int argc, char** argv) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed");
   bench->require_subcommand(1);
   add_bench_e2e_command(*bench, selected);
+  add_bench_kernels_command(*bench, selected);
 
   try {
     app.parse(argc, argv);

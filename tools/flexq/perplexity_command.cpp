@@ -15,6 +15,7 @@ struct PerplexityCommand {
   CommonOptions common;
   std::string model;
   std::string text_file;
+  std::string kv_type = "auto";
   int32_t window_tokens = 512;
   int32_t max_windows = 0;
   bool per_window = false;
@@ -59,6 +60,10 @@ int print_result(const PerplexityCommand& command, const flexq_perplexity_result
 int evaluate_perplexity(const PerplexityCommand& command) {
   std::string text;
   if (const int code = read_input(command.text_file, text); code != kExitOk) return code;
+  ContextOptions context_options;
+  if (const int code = make_context_options(command.kv_type, context_options); code != kExitOk) {
+    return code;
+  }
   Model model;
   if (const int code = load_model(command.model, command.common, model); code != kExitOk) {
     return code;
@@ -69,8 +74,8 @@ int evaluate_perplexity(const PerplexityCommand& command) {
   {
     WindowLog log;
     const flexq_status status = flexq_evaluate_perplexity(
-        model.get(), text.data(), static_cast<int64_t>(text.size()), command.window_tokens,
-        command.max_windows, on_window, &log, &result);
+        model.get(), context_options.get(), text.data(), static_cast<int64_t>(text.size()),
+        command.window_tokens, command.max_windows, on_window, &log, &result);
     if (status != FLEXQ_OK) return report_failure(command.text_file, status);
     window_nll.swap(log.window_nll);
   }
@@ -93,6 +98,7 @@ void add_perplexity_command(CLI::App& parent, Work& selected) {
       ->check(integer_from(2, 1 << 22));
   add_number(*app, "--windows", command->max_windows, "N", "Evaluate the first N windows; 0: all")
       ->check(integer_from(0, INT32_MAX));
+  add_kv_type_option(*app, command->kv_type);
   app->add_flag("--per-window", command->per_window, "Also give each window's mean NLL");
   add_common_options(*app, command->common);
   app->footer(

@@ -46,14 +46,12 @@ int32_t on_token(const flexq_token_event* event, void* user_data) {
   return 0;
 }
 
-int create_context(const RunCommand& command, const Model& model, Context& context) {
-  ContextOptions options;
-  flexq_status status = flexq_context_options_create(Out(options));
-  if (status != FLEXQ_OK) return report_failure("context options", status);
+int create_context(const RunCommand& command, const Model& model, const ContextOptions& options,
+                   Context& context) {
   if (flexq_context_options_set_context_tokens(options.get(), command.context_tokens) != FLEXQ_OK) {
     return report_usage("--context");
   }
-  status = flexq_context_create(model.get(), options.get(), Out(context));
+  const flexq_status status = flexq_context_create(model.get(), options.get(), Out(context));
   return status == FLEXQ_OK ? kExitOk : report_failure("--context", status);
 }
 
@@ -81,12 +79,18 @@ int run(const RunCommand& command) {
   }
   GeneratorOptions options;
   if (const int code = make_generator_options(command, options); code != kExitOk) return code;
+  ContextOptions context_options;
+  if (const int code = make_context_options(command.kv_type, context_options); code != kExitOk) {
+    return code;
+  }
   Model model;
   if (const int code = load_model(command.model, command.common, model); code != kExitOk) {
     return code;
   }
   Context context;
-  if (const int code = create_context(command, model, context); code != kExitOk) return code;
+  if (const int code = create_context(command, model, context_options, context); code != kExitOk) {
+    return code;
+  }
   Generator generator;
   flexq_status status = flexq_generator_create(context.get(), options.get(), Out(generator));
   if (status != FLEXQ_OK) return report_failure(command.model, status);
@@ -159,6 +163,7 @@ void add_generation_options(CLI::App& app, RunCommand& command) {
              "Longest prompt and answer together, in tokens; 0: what the model was trained for, "
              "at most 4096")
       ->check(integer_from(0, INT32_MAX));
+  add_kv_type_option(app, command.kv_type);
   app.add_option("--stop", command.stop, "End the text before TEXT; repeatable")
       ->type_name("TEXT")
       ->allow_extra_args(false);

@@ -17,6 +17,7 @@ struct RunCommand {
   bool reads_prompt_file = false;
   int32_t max_tokens = 256;
   int32_t context_tokens = 0;
+  std::string kv_type = "auto";
   int64_t deadline_ms = 0;
   float temperature = 0;
   int32_t top_k = 0;

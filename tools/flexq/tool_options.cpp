@@ -6,9 +6,7 @@
 #include "terminal_output.h"
 
 namespace flexq_tool {
-namespace {
-
-int make_model_options(const CommonOptions& common, ProgressBar& progress, ModelOptions& options) {
+int make_model_options(const CommonOptions& common, ModelOptions& options) {
   if (const flexq_status status = flexq_model_options_create(Out(options)); status != FLEXQ_OK) {
     return report_failure("model options", status);
   }
@@ -18,11 +16,12 @@ int make_model_options(const CommonOptions& common, ProgressBar& progress, Model
   if (flexq_model_options_set_threads(options.get(), common.n_threads) != FLEXQ_OK) {
     return report_usage("--threads");
   }
-  flexq_model_options_set_progress(options.get(), ProgressBar::callback, &progress);
+  if (flexq_model_options_set(options.get(), "cpu.kernels", common.cpu_kernels.c_str()) !=
+      FLEXQ_OK) {
+    return report_usage("--kernels");
+  }
   return kExitOk;
 }
-
-}  // namespace
 
 CLI::Validator integer_from(int64_t min, int64_t max) {
   return CLI::Validator(
@@ -38,14 +37,47 @@ CLI::Validator integer_from(int64_t min, int64_t max) {
       "");
 }
 
-void add_common_options(CLI::App& command, CommonOptions& options) {
+CLI::Option* add_name_list(CLI::App& app, const std::string& name, std::vector<std::string>& values,
+                           const std::string& help) {
+  return app.add_option(name, values, help)
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->type_name("NAME,...");
+}
+
+void add_json_option(CLI::App& command, CommonOptions& options) {
   command.add_flag("--json", options.json, "Print one JSON object and nothing else");
+}
+
+void add_threads_option(CLI::App& command, CommonOptions& options) {
   add_number(command, "--threads", options.n_threads, "N",
              "Threads that compute; 0: every processor")
       ->check(integer_from(0, INT32_MAX));
+}
+
+void add_common_options(CLI::App& command, CommonOptions& options) {
+  add_json_option(command, options);
+  add_threads_option(command, options);
   command.add_option("--device", options.device, "auto or cpu")
       ->capture_default_str()
       ->type_name("ID");
+}
+
+void add_kernels_option(CLI::App& command, CommonOptions& options) {
+  command
+      .add_option("--kernels", options.cpu_kernels,
+                  "CPU kernel set: auto, or one of those that flexq --version lists")
+      ->capture_default_str()
+      ->type_name("NAME");
+}
+
+void add_kv_type_option(CLI::App& command, std::string& kv_type) {
+  command
+      .add_option("--kv-type", kv_type,
+                  "Keys and values in the cache: f16, f32, i8 (one scale per token and head), or "
+                  "auto: f16, f32 for an unquantized checkpoint")
+      ->capture_default_str()
+      ->type_name("TYPE");
 }
 
 int open_source(const std::string& path, Source& source) {
@@ -54,13 +86,28 @@ int open_source(const std::string& path, Source& source) {
 }
 
 int load_model(const std::string& path, const CommonOptions& common, Model& model) {
-  ProgressBar progress("loading");
-  ModelOptions options;
-  if (const int code = make_model_options(common, progress, options); code != kExitOk) return code;
   Source source;
   if (const int code = open_source(path, source); code != kExitOk) return code;
+  return load_model(source, path, common, model);
+}
+
+int load_model(const Source& source, const std::string& name, const CommonOptions& common,
+               Model& model) {
+  ModelOptions options;
+  if (const int code = make_model_options(common, options); code != kExitOk) return code;
+  ProgressBar progress("loading");
+  flexq_model_options_set_progress(options.get(), ProgressBar::callback, &progress);
   const flexq_status status = flexq_model_load(source.get(), options.get(), Out(model));
-  return status == FLEXQ_OK ? kExitOk : report_failure(path, status);
+  return status == FLEXQ_OK ? kExitOk : report_failure(name, status);
+}
+
+int make_context_options(const std::string& kv_type, ContextOptions& options) {
+  if (const flexq_status status = flexq_context_options_create(Out(options)); status != FLEXQ_OK) {
+    return report_failure("context options", status);
+  }
+  return flexq_context_options_set(options.get(), "kv_type", kv_type.c_str()) == FLEXQ_OK
+             ? kExitOk
+             : report_usage("--kv-type");
 }
 
 int open_bundle(const std::string& path, Bundle& bundle) {

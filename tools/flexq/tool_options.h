@@ -1,10 +1,11 @@
-// What every command shares: the options --json, --threads and --device, and loading a model.
+// What commands share: the options --json, --threads and --device, loading a model, --kv-type.
 #pragma once
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "tool_handles.h"
 
@@ -14,6 +15,7 @@ struct CommonOptions {
   bool json = false;
   int32_t n_threads = 0;
   std::string device = "auto";
+  std::string cpu_kernels = "auto";  // where add_kernels_option was called
 };
 
 // The work of the command that the command line asked for; returns an exit code.
@@ -30,13 +32,39 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, Number& value,
   return app.add_option(name, value, help)->capture_default_str()->type_name(type_name);
 }
 
+// An option with names separated by commas.
+CLI::Option* add_name_list(CLI::App& app, const std::string& name, std::vector<std::string>& values,
+                           const std::string& help);
+
+// --json, --threads and --device.
 void add_common_options(CLI::App& command, CommonOptions& options);
 
-// Opens a source. As all functions here: failures are reported; returns an exit code.
+// Its parts, for a command that does not choose a device.
+void add_json_option(CLI::App& command, CommonOptions& options);
+void add_threads_option(CLI::App& command, CommonOptions& options);
+
+// --kernels, for measurements of one CPU kernel set.
+void add_kernels_option(CLI::App& command, CommonOptions& options);
+
+// --kv-type.
+void add_kv_type_option(CLI::App& command, std::string& kv_type);
+
+// Model options from the command line; values that the library does not take are wrong usage. As
+// all functions here: failures are reported; returns an exit code.
+int make_model_options(const CommonOptions& common, ModelOptions& options);
+
+// Opens a source.
 int open_source(const std::string& path, Source& source);
 
 // Loads a bundle or a checkpoint folder with a progress bar.
 int load_model(const std::string& path, const CommonOptions& options, Model& model);
+
+// The same from an open source, which messages call `name`.
+int load_model(const Source& source, const std::string& name, const CommonOptions& options,
+               Model& model);
+
+// Context options with the value of --kv-type; one that the library does not take is wrong usage.
+int make_context_options(const std::string& kv_type, ContextOptions& options);
 
 // Opens a bundle and checks its directory.
 int open_bundle(const std::string& path, Bundle& bundle);

@@ -8,10 +8,12 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/half.h"
 #include "base/memory.h"
 #include "device/cpu/cpu_executor.h"
 #include "device/cpu/cpu_workspace.h"
 #include "kernels/layout/w6_layout.h"
+#include "kernels/layout/w8_layout.h"
 
 namespace flexq {
 namespace {
@@ -47,9 +49,24 @@ std::string processor_name() {
 #endif
 }
 
-// Offset of the scales behind the codes of a packed tensor.
-int64_t scales_offset(int64_t rows, int64_t cols) {
-  return align_up(w6::codes_bytes(rows, cols), kDeviceAlignment);
+// Where the scales lie behind the codes of a quantized tensor, and how long they are.
+struct QuantizedSizes {
+  int64_t scales_offset;
+  int64_t scales_bytes;
+};
+QuantizedSizes quantized_sizes(const DeviceTensorDesc& desc) {
+  const int64_t rows = desc.rows;
+  const int64_t cols = desc.cols;
+  switch (desc.format) {
+    case WeightFormat::kInt6Group:
+      return {align_up(w6::codes_bytes(rows, cols), kDeviceAlignment),
+              w6::scales_bytes(rows, cols)};
+    case WeightFormat::kInt8Group:
+      return {align_up(w8::codes_bytes(rows, cols), kDeviceAlignment),
+              w8::scales_bytes(rows, cols)};
+    default:
+      return {align_up(rows * cols, kDeviceAlignment), rows * int64_t{sizeof(float)}};
+  }
 }
 
 }  // namespace
@@ -80,9 +97,9 @@ Result<int64_t> CpuDevice::tensor_bytes(const DeviceTensorDesc& desc) const {
     return Status::error(StatusCode::kLimitExceeded, "a tensor of %lld x %lld does not fit memory",
                          static_cast<long long>(desc.rows), static_cast<long long>(desc.cols));
   }
-  if (desc.format == WeightFormat::kInt6Group) {
-    return scales_offset(desc.rows, desc.cols) +
-           align_up(w6::scales_bytes(desc.rows, desc.cols), kDeviceAlignment);
+  if (is_quantized(desc.format)) {
+    const QuantizedSizes sizes = quantized_sizes(desc);
+    return sizes.scales_offset + align_up(sizes.scales_bytes, kDeviceAlignment);
   }
   const int64_t bytes = desc.is_vector ? 4 : element_bytes(desc.format);
   return align_up(desc.rows * desc.cols * bytes, kDeviceAlignment);
@@ -91,11 +108,22 @@ Result<int64_t> CpuDevice::tensor_bytes(const DeviceTensorDesc& desc) const {
 Status CpuDevice::store_rows(const DeviceTensorDesc& desc, int64_t row_begin, int64_t n_rows,
                              const uint8_t* values, const uint16_t* scales, uint8_t* destination) {
   const int64_t n = n_rows * desc.cols;
-  if (desc.format == WeightFormat::kInt6Group) {
-    w6::pack_w6_rows(
-        reinterpret_cast<const int8_t*>(values), scales, row_begin, n_rows, desc.rows, desc.cols,
-        destination,
-        reinterpret_cast<uint16_t*>(destination + scales_offset(desc.rows, desc.cols)));
+  if (is_quantized(desc.format)) {
+    const auto* codes = reinterpret_cast<const int8_t*>(values);
+    uint8_t* packed_scales = destination + quantized_sizes(desc).scales_offset;
+    auto* half_scales = reinterpret_cast<uint16_t*>(packed_scales);
+    if (desc.format == WeightFormat::kInt6Group) {
+      w6::pack_w6_rows(codes, scales, row_begin, n_rows, desc.rows, desc.cols, destination,
+                       half_scales);
+    } else if (desc.format == WeightFormat::kInt8Group) {
+      w8::pack_w8_rows(codes, scales, row_begin, n_rows, desc.rows, desc.cols, destination,
+                       half_scales);
+    } else {
+      memcpy(destination + row_begin * desc.cols, codes, static_cast<size_t>(n));
+      auto* row_scales = reinterpret_cast<float*>(packed_scales) + row_begin;
+      for (int64_t i = 0; i < n_rows; ++i)
+        row_scales[i] = half_to_float(scales[i]) * desc.scale_multiplier;
+    }
   } else if (desc.is_vector && desc.format != WeightFormat::kF32) {
     float* out = reinterpret_cast<float*>(destination) + row_begin * desc.cols;
     const auto* in = reinterpret_cast<const uint16_t*>(values);
@@ -108,17 +136,14 @@ Status CpuDevice::store_rows(const DeviceTensorDesc& desc, int64_t row_begin, in
   return Status();
 }
 
-DeviceMatrix CpuDevice::matrix_at(const DeviceTensorDesc& desc, const uint8_t* data,
-                                  float scale_multiplier) const {
+DeviceMatrix CpuDevice::matrix_at(const DeviceTensorDesc& desc, const uint8_t* data) const {
   DeviceMatrix matrix;
   matrix.format = desc.is_vector ? WeightFormat::kF32 : desc.format;
   matrix.rows = desc.rows;
   matrix.cols = desc.cols;
   matrix.values = data;
-  matrix.scale_multiplier = scale_multiplier;
-  if (desc.format == WeightFormat::kInt6Group) {
-    matrix.scales = data + scales_offset(desc.rows, desc.cols);
-  }
+  matrix.scale_multiplier = desc.scale_multiplier;
+  if (is_quantized(desc.format)) matrix.scales = data + quantized_sizes(desc).scales_offset;
   return matrix;
 }
 

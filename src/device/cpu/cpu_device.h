@@ -15,13 +15,15 @@ class CpuDevice : public Device {
   Result<int64_t> tensor_bytes(const DeviceTensorDesc& desc) const override;
   Status store_rows(const DeviceTensorDesc& desc, int64_t row_begin, int64_t n_rows,
                     const uint8_t* values, const uint16_t* scales, uint8_t* destination) override;
-  DeviceMatrix matrix_at(const DeviceTensorDesc& desc, const uint8_t* data,
-                         float scale_multiplier) const override;
+  DeviceMatrix matrix_at(const DeviceTensorDesc& desc, const uint8_t* data) const override;
   Result<int64_t> workspace_bytes(const ExecutorShape& shape) const override;
   Result<std::unique_ptr<Executor>> create_executor(const ExecutorShape& shape,
                                                     std::span<uint8_t> workspace,
                                                     std::span<uint8_t> pages,
                                                     ThreadPool& pool) override;
+  Result<std::unique_ptr<LinearRunner>> create_linear_runner(int32_t n_tokens, int64_t n_cols,
+                                                             int64_t n_rows,
+                                                             ThreadPool& pool) override;
 
  private:
   const CpuKernels& kernels_;

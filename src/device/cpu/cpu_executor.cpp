@@ -9,18 +9,10 @@
 namespace flexq {
 namespace {
 
-constexpr int64_t kBlockRows = 16;  // rows that a task may not split: a unit of the packed layout
-// Tasks per thread: enough to even out threads that were interrupted, few enough to claim cheaply.
-constexpr int64_t kTasksPerThread = 4;
-
-DenseType dense_type(WeightFormat format) {
-  return format == WeightFormat::kF32   ? DenseType::kF32
-         : format == WeightFormat::kF16 ? DenseType::kF16
-                                        : DenseType::kBF16;
-}
-
-int64_t block_count(const DeviceLinear& linear) {
-  return ceil_div(linear.weight.rows, kBlockRows);
+KvElement kv_element(KvType type) {
+  return type == KvType::kF16   ? KvElement::kF16
+         : type == KvType::kF32 ? KvElement::kF32
+                                : KvElement::kI8;
 }
 
 }  // namespace
@@ -34,7 +26,8 @@ CpuExecutor::CpuExecutor(const CpuKernels& kernels, const ExecutorShape& shape,
       workspace_bytes_(workspace_bytes),
       pages_(pages),
       page_bytes_(page_bytes(shape)),
-      pool_(pool) {}
+      pool_(pool),
+      linear_(kernels, {buffers.codes, buffers.code_scales, buffers.code_sums}, pool) {}
 
 Status CpuExecutor::begin(const ForwardBatch& batch) {
   if (batch.n_tokens < 1 || batch.n_tokens > shape_.chunk_tokens) {
@@ -66,6 +59,13 @@ Status CpuExecutor::embed(const DeviceMatrix& embedding) {
       case WeightFormat::kBF16:
         kernels_.bf16_to_float(reinterpret_cast<const uint16_t*>(row), n, x);
         break;
+      case WeightFormat::kInt8Row: {
+        const float scale = reinterpret_cast<const float*>(embedding.scales)[batch_.tokens[t]];
+        const auto* codes = reinterpret_cast<const int8_t*>(row);
+        for (int64_t i = 0; i < n; ++i)
+          x[i] = static_cast<float>(codes[i]) * scale;
+        break;
+      }
       default:
         memcpy(x, row, static_cast<size_t>(n) * sizeof(float));
     }
@@ -80,85 +80,40 @@ void CpuExecutor::normalize(const float* norm) {
   });
 }
 
-void CpuExecutor::quantize(Input& input, int32_t bits) {
-  if (bits == 16 || bits == input.quantized_bits) return;
-  const int64_t groups = ceil_div(input.width, kGroupSize);
-  pool_.parallel_for(batch_.n_tokens, [&](int64_t t, int) {
-    kernels_.quantize_row(input.rows + t * input.width, input.width, bits,
-                          buffers_.codes + t * groups * kGroupSize,
-                          buffers_.code_scales + t * groups, buffers_.code_sums + t * groups);
-  });
-  input.quantized_bits = bits;
-}
-
-void CpuExecutor::for_blocks(int64_t n_blocks, FunctionRef<void(int64_t, int64_t)> body) {
-  const int64_t per_task =
-      std::max<int64_t>(1, ceil_div(n_blocks, pool_.n_threads() * kTasksPerThread));
-  pool_.parallel_for(ceil_div(n_blocks, per_task), [&](int64_t task, int) {
-    body(task * per_task, std::min(n_blocks, (task + 1) * per_task));
-  });
-}
-
-void CpuExecutor::apply(const DeviceLinear& linear, const Input& input, int64_t block_begin,
-                        int64_t block_end, float* out) const {
-  const DeviceMatrix& w = linear.weight;
-  const int64_t row_begin = block_begin * kBlockRows;
-  const int64_t row_end = std::min(w.rows, block_end * kBlockRows);
-  if (w.format == WeightFormat::kInt6Group) {
-    PackedW6 packed;
-    packed.codes = w.values;
-    packed.scales = reinterpret_cast<const uint16_t*>(w.scales);
-    packed.scale_multiplier = w.scale_multiplier;
-    packed.n_rows = w.rows;
-    packed.n_cols = w.cols;
-    if (linear.activation_bits < 16) {
-      const QuantizedRows rows{buffers_.codes, buffers_.code_scales, buffers_.code_sums};
-      kernels_.linear_w6_int8(packed, rows, batch_.n_tokens, block_begin, block_end, out, w.rows);
-    } else {
-      kernels_.linear_w6_f32(packed, input.rows, input.width, batch_.n_tokens, block_begin,
-                             block_end, out, w.rows);
-    }
-  } else {
-    kernels_.linear_dense(w.values, dense_type(w.format), w.cols, input.rows, input.width,
-                          batch_.n_tokens, row_begin, row_end, out, w.rows);
-  }
-  if (linear.bias == nullptr) return;
-  for (int32_t t = 0; t < batch_.n_tokens; ++t) {
-    kernels_.add(out + t * w.rows + row_begin, linear.bias + row_begin, row_end - row_begin);
-  }
-}
-
-void CpuExecutor::add_rows(const DeviceLinear& linear, int64_t block_begin, int64_t block_end,
-                           const float* out, float* y) const {
-  const int64_t n = linear.weight.rows;
-  const int64_t row_begin = block_begin * kBlockRows;
-  const int64_t n_rows = std::min(n, block_end * kBlockRows) - row_begin;
-  for (int32_t t = 0; t < batch_.n_tokens; ++t) {
-    kernels_.add(y + t * n + row_begin, out + t * n + row_begin, n_rows);
-  }
-}
-
-void CpuExecutor::add_projection(const DeviceLinear& linear, Input input) {
-  quantize(input, linear.activation_bits);
-  for_blocks(block_count(linear), [&](int64_t begin, int64_t end) {
-    apply(linear, input, begin, end, buffers_.projected);
-    add_rows(linear, begin, end, buffers_.projected, buffers_.x);
+void CpuExecutor::add_projection(const DeviceLinear& linear, LinearInput input) {
+  linear_.quantize(input, linear.activation_bits);
+  linear_.for_blocks(CpuLinear::block_count(linear), [&](int64_t begin, int64_t end) {
+    linear_.apply(linear, input, begin, end, buffers_.projected);
+    linear_.add_rows(linear, batch_.n_tokens, begin, end, buffers_.projected, buffers_.x);
   });
 }
 
 int64_t CpuExecutor::head_offset(int32_t layer, int32_t kv, int32_t head) const {
-  return ((int64_t{layer} * 2 + kv) * shape_.n_kv_heads + head) * kPageTokens * shape_.head_dim *
-         kv_element_bytes(shape_.kv_type);
+  return ((int64_t{layer} * 2 + kv) * shape_.n_kv_heads + head) * kv_head_bytes(shape_);
 }
 
-uint8_t* CpuExecutor::cache_row(int32_t page, int64_t offset_bytes, int32_t slot) const {
-  return pages_.data() + page * page_bytes_ + offset_bytes +
-         int64_t{slot} * shape_.head_dim * kv_element_bytes(shape_.kv_type);
+void CpuExecutor::store_kv_row(const float* row, int32_t page, int64_t head_offset_bytes,
+                               int32_t slot) {
+  const int64_t n = shape_.head_dim;
+  uint8_t* head = pages_.data() + page * page_bytes_ + head_offset_bytes;
+  uint8_t* to = head + slot * n * kv_element_bytes(shape_.kv_type);
+  switch (shape_.kv_type) {
+    case KvType::kF16:
+      kernels_.float_to_half(row, n, reinterpret_cast<uint16_t*>(to));
+      break;
+    case KvType::kF32:
+      memcpy(to, row, static_cast<size_t>(n) * sizeof(float));
+      break;
+    case KvType::kI8:
+      kernels_.quantize_kv_row(row, n, reinterpret_cast<int8_t*>(to),
+                               reinterpret_cast<uint16_t*>(head + kPageTokens * n) + slot);
+      break;
+  }
 }
 
 Status CpuExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index) {
   normalize(layer.attention_norm);
-  Input input{buffers_.normed, shape_.n_embd, 16};
+  LinearInput input{buffers_.normed, shape_.n_embd, batch_.n_tokens};
   const DeviceLinear* linears[] = {&layer.q, &layer.k, &layer.v};
   float* outputs[] = {buffers_.q, buffers_.k, buffers_.v};
   // Layers that agree on the activation bits, usually all three, share one pass over the pool.
@@ -166,17 +121,17 @@ Status CpuExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index) 
     int last = first + 1;
     while (last < 3 && linears[last]->activation_bits == linears[first]->activation_bits)
       ++last;
-    quantize(input, linears[first]->activation_bits);
+    linear_.quantize(input, linears[first]->activation_bits);
     int64_t n_blocks = 0;
     for (int i = first; i < last; ++i)
-      n_blocks += block_count(*linears[i]);
-    for_blocks(n_blocks, [&](int64_t begin, int64_t end) {
+      n_blocks += CpuLinear::block_count(*linears[i]);
+    linear_.for_blocks(n_blocks, [&](int64_t begin, int64_t end) {
       int64_t base = 0;  // first block of linears[i] in the joint numbering
       for (int i = first; i < last; ++i) {
-        const int64_t count = block_count(*linears[i]);
+        const int64_t count = CpuLinear::block_count(*linears[i]);
         const int64_t from = std::max<int64_t>(begin - base, 0);
         const int64_t to = std::min(end - base, count);
-        if (from < to) apply(*linears[i], input, from, to, outputs[i]);
+        if (from < to) linear_.apply(*linears[i], input, from, to, outputs[i]);
         base += count;
       }
     });
@@ -198,12 +153,7 @@ Status CpuExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index) 
     for (int32_t head = 0; head < shape_.n_kv_heads; ++head) {
       const float* rows[] = {k + head * shape_.head_dim, v + head * shape_.head_dim};
       for (int32_t kv = 0; kv < 2; ++kv) {
-        uint8_t* to = cache_row(page, head_offset(layer_index, kv, head), slot);
-        if (shape_.kv_type == KvType::kF16) {
-          kernels_.float_to_half(rows[kv], shape_.head_dim, reinterpret_cast<uint16_t*>(to));
-        } else {
-          memcpy(to, rows[kv], static_cast<size_t>(shape_.head_dim) * sizeof(float));
-        }
+        store_kv_row(rows[kv], page, head_offset(layer_index, kv, head), slot);
       }
     }
   });
@@ -230,44 +180,45 @@ Status CpuExecutor::attention(int32_t layer_index) {
     args.head_dim = shape_.head_dim;
     args.n_q = heads_per_kv;
     args.scale = 1.0f / std::sqrt(static_cast<float>(shape_.head_dim));
-    args.kv_type = shape_.kv_type == KvType::kF16 ? DenseType::kF16 : DenseType::kF32;
+    args.kv_type = kv_element(shape_.kv_type);
     kernels_.attention(args);
   });
   return Status();
 }
 
 Status CpuExecutor::attention_out(const DeviceLayer& layer) {
-  add_projection(layer.o, {buffers_.attended, int64_t{shape_.n_heads} * shape_.head_dim, 16});
+  add_projection(layer.o,
+                 {buffers_.attended, int64_t{shape_.n_heads} * shape_.head_dim, batch_.n_tokens});
   return Status();
 }
 
 Status CpuExecutor::ffn_in(const DeviceLayer& layer) {
   normalize(layer.ffn_norm);
-  Input input{buffers_.normed, shape_.n_embd, 16};
+  LinearInput input{buffers_.normed, shape_.n_embd, batch_.n_tokens};
   const int64_t n = shape_.n_ff;
   const auto silu = [&](int64_t begin, int64_t end) {
-    const int64_t row = begin * kBlockRows;
-    const int64_t n_rows = std::min(n, end * kBlockRows) - row;
+    const int64_t row = begin * kLinearBlockRows;
+    const int64_t n_rows = std::min(n, end * kLinearBlockRows) - row;
     for (int32_t t = 0; t < batch_.n_tokens; ++t) {
       float* gate = buffers_.gate + t * n + row;
       kernels_.silu_mul(gate, buffers_.up + t * n + row, n_rows, gate);
     }
   };
   if (layer.gate.activation_bits == layer.up.activation_bits) {
-    quantize(input, layer.gate.activation_bits);
-    for_blocks(block_count(layer.gate), [&](int64_t begin, int64_t end) {
-      apply(layer.gate, input, begin, end, buffers_.gate);
-      apply(layer.up, input, begin, end, buffers_.up);
+    linear_.quantize(input, layer.gate.activation_bits);
+    linear_.for_blocks(CpuLinear::block_count(layer.gate), [&](int64_t begin, int64_t end) {
+      linear_.apply(layer.gate, input, begin, end, buffers_.gate);
+      linear_.apply(layer.up, input, begin, end, buffers_.up);
       silu(begin, end);
     });
   } else {
-    quantize(input, layer.gate.activation_bits);
-    for_blocks(block_count(layer.gate), [&](int64_t begin, int64_t end) {
-      apply(layer.gate, input, begin, end, buffers_.gate);
+    linear_.quantize(input, layer.gate.activation_bits);
+    linear_.for_blocks(CpuLinear::block_count(layer.gate), [&](int64_t begin, int64_t end) {
+      linear_.apply(layer.gate, input, begin, end, buffers_.gate);
     });
-    quantize(input, layer.up.activation_bits);
-    for_blocks(block_count(layer.up), [&](int64_t begin, int64_t end) {
-      apply(layer.up, input, begin, end, buffers_.up);
+    linear_.quantize(input, layer.up.activation_bits);
+    linear_.for_blocks(CpuLinear::block_count(layer.up), [&](int64_t begin, int64_t end) {
+      linear_.apply(layer.up, input, begin, end, buffers_.up);
       silu(begin, end);
     });
   }
@@ -275,7 +226,7 @@ Status CpuExecutor::ffn_in(const DeviceLayer& layer) {
 }
 
 Status CpuExecutor::ffn_out(const DeviceLayer& layer) {
-  add_projection(layer.down, {buffers_.gate, shape_.n_ff, 16});
+  add_projection(layer.down, {buffers_.gate, shape_.n_ff, batch_.n_tokens});
   return Status();
 }
 
@@ -291,11 +242,11 @@ Status CpuExecutor::final_norm(const float* norm, std::span<const int32_t> token
 
 Status CpuExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
                            int32_t n_rows) {
-  for_blocks(ceil_div(lm_head.rows, kBlockRows), [&](int64_t begin, int64_t end) {
-    kernels_.linear_dense(lm_head.values, dense_type(lm_head.format), lm_head.cols,
-                          buffers_.hidden + int64_t{hidden_begin} * shape_.n_embd, shape_.n_embd,
-                          n_rows, begin * kBlockRows, std::min(lm_head.rows, end * kBlockRows),
-                          buffers_.logits + int64_t{logits_begin} * lm_head.rows, lm_head.rows);
+  const LinearInput input{buffers_.hidden + int64_t{hidden_begin} * shape_.n_embd, shape_.n_embd,
+                          n_rows};
+  float* out = buffers_.logits + int64_t{logits_begin} * lm_head.rows;
+  linear_.for_blocks(ceil_div(lm_head.rows, kLinearBlockRows), [&](int64_t begin, int64_t end) {
+    linear_.apply_matrix(lm_head, input, begin, end, out);
   });
   return Status();
 }

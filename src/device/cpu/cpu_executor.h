@@ -2,6 +2,7 @@
 // output rows, never inside a sum, so that results do not depend on the number of threads.
 #pragma once
 
+#include "device/cpu/cpu_linear.h"
 #include "device/cpu/cpu_workspace.h"
 #include "device/device.h"
 #include "kernels/cpu/cpu_kernels.h"
@@ -30,27 +31,11 @@ class CpuExecutor : public Executor {
   void poison_workspace() override;
 
  private:
-  // A linear layer's input: fp32 rows, and the same rows quantized where a layer asks for it.
-  struct Input {
-    const float* rows = nullptr;  // (n_tokens, width)
-    int64_t width = 0;
-    int32_t quantized_bits = 16;  // what codes, code_scales and code_sums hold now
-  };
-
-  // Quantizes every row of the input to `bits` unless it is there already; 16 does nothing.
-  void quantize(Input& input, int32_t bits);
-  // out[:, rows of the blocks] = W input + bias, for blocks of 16 rows.
-  void apply(const DeviceLinear& linear, const Input& input, int64_t block_begin, int64_t block_end,
-             float* out) const;
-  // y[:, rows of the blocks] += out[:, same rows]
-  void add_rows(const DeviceLinear& linear, int64_t block_begin, int64_t block_end,
-                const float* out, float* y) const;
   // x += W input + bias
-  void add_projection(const DeviceLinear& linear, Input input);
-  // Splits `n_blocks` blocks of rows into tasks: body(block_begin, block_end).
-  void for_blocks(int64_t n_blocks, FunctionRef<void(int64_t, int64_t)> body);
+  void add_projection(const DeviceLinear& linear, LinearInput input);
   void normalize(const float* norm);
-  uint8_t* cache_row(int32_t page, int64_t offset_bytes, int32_t slot) const;
+  // Writes one row of K or V, (head_dim), into its place in a page.
+  void store_kv_row(const float* row, int32_t page, int64_t head_offset_bytes, int32_t slot);
   // Byte offset in a page of (layer, K = 0 or V = 1, KV head).
   int64_t head_offset(int32_t layer, int32_t kv, int32_t head) const;
 
@@ -61,6 +46,7 @@ class CpuExecutor : public Executor {
   const std::span<uint8_t> pages_;
   const int64_t page_bytes_;
   ThreadPool& pool_;
+  const CpuLinear linear_;
   ForwardBatch batch_;
 };
 

@@ -1,0 +1,206 @@
+// linear_w6_int8 and linear_w8_int8 with AVX-512 VNNI: vpdpbusd adds four products of unsigned
+// weights u = q + offset and signed activations to each 32-bit lane, and the offset is taken back
+// as dot = sum(u * x) - offset * sum(x). vpdpbusd does not saturate, and a group adds at most 128 *
+// 255 * 128 = 4177920: exact for all codes.
+//
+// One token (decode) unpacks in registers and is bound by memory. More tokens take two blocks of 16
+// rows at a time; a unit is unpacked once per kTokenTile tokens into 2 KB of L1 (W8 is read where
+// it lies), and 12 tokens x 2 blocks fill 24 of the 32 registers with sums: 24 vpdpbusd for 2 loads
+// of weights and 12 broadcasts of activations.
+#include <immintrin.h>
+
+#include "kernels/cpu/avx512_lanes.h"
+#include "kernels/cpu/avx512_table.h"
+#include "kernels/cpu/avx512_units.h"
+
+namespace flexq::avx512 {
+namespace {
+
+using w6::kGroupSize;
+using w6::kUnitRows;
+
+constexpr int64_t kTokenTile = 128;
+constexpr int64_t kTokenBlock = 12;
+constexpr int64_t kStepBytes = w8::kStepBytes;  // 4 columns of 16 rows, unpacked
+constexpr int64_t kStepsPerUnit = kGroupSize / w8::kStepColumns;
+
+// Four activation codes in every 32-bit lane.
+inline __m512i broadcast_codes(const int8_t* codes) {
+  int32_t word;
+  __builtin_memcpy(&word, codes, sizeof(word));
+  return _mm512_set1_epi32(word);
+}
+
+// acc = fma((float)dot, sx * sw, acc)
+inline __m512 add_scaled(__m512i dot, __m512 activation_scale, __m512 weight_scales, __m512 acc) {
+  return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(activation_scale, weight_scales),
+                         acc);
+}
+
+// One block of 16 rows for one token. out: this block's first row.
+template <typename Unit>
+void block_one_token(const typename Unit::Packed& w, const QuantizedRows& x, int64_t block,
+                     float* out) {
+  const int64_t groups = group_count(w.n_cols);
+  const uint8_t* unit = w.codes + block * groups * Unit::kBytes;
+  const uint16_t* scales = w.scales + block * groups * kUnitRows;
+  const __m512 multiplier = _mm512_set1_ps(w.scale_multiplier);
+  __m512 acc = _mm512_setzero_ps();
+  for (int64_t group = 0; group < groups; ++group) {
+    const int8_t* codes = x.codes + group * kGroupSize;
+    __m512i dot[4] = {_mm512_set1_epi32(-Unit::kOffset * x.sums[group]), _mm512_setzero_si512(),
+                      _mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
+      const uint8_t* planes = unit + quad * Unit::kQuadBytes;
+      prefetch_quad<Unit>(planes);
+      const QuadCodes u = Unit::load_quad(planes);
+      for (int step = 0; step < 4; ++step)
+        dot[step] = _mm512_dpbusd_epi32(
+            dot[step], u.step[step],
+            broadcast_codes(codes + quad * w6::kQuadColumns + step * w8::kStepColumns));
+    }
+    const __m512i sum =
+        _mm512_add_epi32(_mm512_add_epi32(dot[0], dot[1]), _mm512_add_epi32(dot[2], dot[3]));
+    acc =
+        add_scaled(sum, _mm512_set1_ps(x.scales[group]), load_unit_scales(scales, multiplier), acc);
+    unit += Unit::kBytes;
+    scales += kUnitRows;
+  }
+  store_floats(out, w.n_rows - block * kUnitRows, acc);
+}
+
+// A unit to steps of 64 bytes, weights: (32 steps, 16 rows, 4 columns), 64-byte aligned.
+template <typename Unit>
+void unpack_unit(const uint8_t* unit, uint8_t* weights) {
+  for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
+    prefetch_quad<Unit>(unit + quad * Unit::kQuadBytes);
+    const QuadCodes u = Unit::load_quad(unit + quad * Unit::kQuadBytes);
+    for (int64_t step = 0; step < 4; ++step)
+      _mm512_store_si512(weights + (quad * 4 + step) * kStepBytes, u.step[step]);
+  }
+}
+
+// The units of kBlocks blocks for one group.
+template <int kBlocks>
+struct UnitColumn {
+  const uint8_t* weights[kBlocks];  // (32 steps, 16 rows, 4 columns)
+  __m512 scales[kBlocks];
+  int32_t offset;
+};
+
+// kTokens tokens. x_first: index of (first token, this group) in scales and sums, tokens are
+// `groups` apart. acc: (kTokens, kBlocks, 16).
+template <int kBlocks, int kTokens>
+void unit_tokens(const UnitColumn<kBlocks>& units, const QuantizedRows& x, int64_t x_first,
+                 int64_t groups, float* acc) {
+  const int8_t* codes = x.codes + x_first * kGroupSize;
+  const int64_t token_bytes = groups * kGroupSize;
+  __m512i dot[kTokens][kBlocks];
+  for (int t = 0; t < kTokens; ++t) {
+    const __m512i start = _mm512_set1_epi32(-units.offset * x.sums[x_first + t * groups]);
+    for (int b = 0; b < kBlocks; ++b)
+      dot[t][b] = start;
+  }
+  for (int64_t step = 0; step < kStepsPerUnit; ++step) {
+    __m512i u[kBlocks];
+    for (int b = 0; b < kBlocks; ++b)
+      u[b] = load_line(units.weights[b] + step * kStepBytes);
+    for (int t = 0; t < kTokens; ++t) {
+      const __m512i inputs = broadcast_codes(codes + t * token_bytes + step * w8::kStepColumns);
+      for (int b = 0; b < kBlocks; ++b)
+        dot[t][b] = _mm512_dpbusd_epi32(dot[t][b], u[b], inputs);
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    const __m512 activation_scale = _mm512_set1_ps(x.scales[x_first + t * groups]);
+    for (int b = 0; b < kBlocks; ++b) {
+      float* sums = acc + (t * kBlocks + b) * kUnitRows;
+      _mm512_store_ps(
+          sums, add_scaled(dot[t][b], activation_scale, units.scales[b], _mm512_load_ps(sums)));
+    }
+  }
+}
+
+// `tokens` tokens, 1 to kTokenBlock.
+template <int kBlocks, int kTokens = kTokenBlock>
+void unit_some_tokens(const UnitColumn<kBlocks>& units, const QuantizedRows& x, int64_t x_first,
+                      int64_t groups, int64_t tokens, float* acc) {
+  if (tokens == kTokens) {
+    unit_tokens<kBlocks, kTokens>(units, x, x_first, groups, acc);
+  } else if constexpr (kTokens > 1) {
+    unit_some_tokens<kBlocks, kTokens - 1>(units, x, x_first, groups, tokens, acc);
+  }
+}
+
+// kBlocks blocks of 16 rows for up to kTokenTile tokens from first_token on. out: the first block's
+// first row of the first token.
+template <typename Unit, int kBlocks>
+void blocks_token_tile(const typename Unit::Packed& w, const QuantizedRows& x, int64_t block,
+                       int64_t first_token, int64_t tokens, float* out, int64_t out_stride) {
+  const int64_t groups = group_count(w.n_cols);
+  const __m512 multiplier = _mm512_set1_ps(w.scale_multiplier);
+  alignas(64) uint8_t unpacked[kBlocks][Unit::kPacked ? kStepsPerUnit * kStepBytes : kStepBytes];
+  alignas(64) float acc[kTokenTile * kBlocks * kUnitRows];
+  for (int64_t i = 0; i < tokens * kBlocks; ++i)
+    _mm512_store_ps(acc + i * kUnitRows, _mm512_setzero_ps());
+  for (int64_t group = 0; group < groups; ++group) {
+    UnitColumn<kBlocks> units;
+    units.offset = Unit::kOffset;
+    for (int b = 0; b < kBlocks; ++b) {
+      const int64_t unit_index = (block + b) * groups + group;
+      const uint8_t* unit = w.codes + unit_index * Unit::kBytes;
+      if constexpr (Unit::kPacked) {
+        unpack_unit<Unit>(unit, unpacked[b]);
+        units.weights[b] = unpacked[b];
+      } else {
+        for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad)
+          prefetch_quad<Unit>(unit + quad * Unit::kQuadBytes);
+        units.weights[b] = unit;
+      }
+      units.scales[b] = load_unit_scales(w.scales + unit_index * kUnitRows, multiplier);
+    }
+    for (int64_t t = 0; t < tokens; t += kTokenBlock)
+      unit_some_tokens<kBlocks>(units, x, (first_token + t) * groups + group, groups,
+                                min_int(kTokenBlock, tokens - t), acc + t * kBlocks * kUnitRows);
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int b = 0; b < kBlocks; ++b)
+      store_floats(out + t * out_stride + b * kUnitRows, w.n_rows - (block + b) * kUnitRows,
+                   _mm512_load_ps(acc + (t * kBlocks + b) * kUnitRows));
+  }
+}
+
+template <typename Unit>
+void linear_int8(const typename Unit::Packed& w, const QuantizedRows& x, int64_t n_tokens,
+                 int64_t block_begin, int64_t block_end, float* out, int64_t out_stride) {
+  if (n_tokens == 1) {
+    for (int64_t block = block_begin; block < block_end; ++block)
+      block_one_token<Unit>(w, x, block, out + block * kUnitRows);
+    return;
+  }
+  for (int64_t block = block_begin; block < block_end; block += 2) {
+    for (int64_t token = 0; token < n_tokens; token += kTokenTile) {
+      const int64_t tokens = min_int(kTokenTile, n_tokens - token);
+      float* tile_out = out + token * out_stride + block * kUnitRows;
+      if (block + 1 < block_end) {
+        blocks_token_tile<Unit, 2>(w, x, block, token, tokens, tile_out, out_stride);
+      } else {
+        blocks_token_tile<Unit, 1>(w, x, block, token, tokens, tile_out, out_stride);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void linear_w6_int8(const PackedW6& w, const QuantizedRows& x, int64_t n_tokens,
+                    int64_t block_begin, int64_t block_end, float* out, int64_t out_stride) {
+  linear_int8<W6Unit>(w, x, n_tokens, block_begin, block_end, out, out_stride);
+}
+
+void linear_w8_int8(const PackedW8& w, const QuantizedRows& x, int64_t n_tokens,
+                    int64_t block_begin, int64_t block_end, float* out, int64_t out_stride) {
+  linear_int8<W8Unit>(w, x, n_tokens, block_begin, block_end, out, out_stride);
+}
+
+}  // namespace flexq::avx512
