@@ -3,10 +3,11 @@
 // as dot = sum(u * x) - offset * sum(x). vpdpbusd does not saturate, and a group adds at most 128 *
 // 255 * 128 = 4177920: exact for all codes.
 //
-// One token (decode) unpacks in registers and is bound by memory. More tokens take two blocks of 16
-// rows at a time; a unit is unpacked once per kTokenTile tokens into 2 KB of L1 (W8 is read where
-// it lies), and 12 tokens x 2 blocks fill 24 of the 32 registers with sums: 24 vpdpbusd for 2 loads
-// of weights and 12 broadcasts of activations.
+// One token (decode) unpacks in registers and is bound by memory. More tokens take four blocks of
+// 16 rows at a time; a unit is unpacked once per kTokenTile tokens into 2 KB of L1 (W8 is read
+// where it lies), and 6 tokens x 4 blocks fill 24 of the 32 registers with sums: 24 vpdpbusd for 4
+// loads of weights and 6 broadcasts of activations. The last blocks go by two and one, with 12
+// tokens.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx512_lanes.h"
@@ -20,7 +21,11 @@ using w6::kGroupSize;
 using w6::kUnitRows;
 
 constexpr int64_t kTokenTile = 128;
-constexpr int64_t kTokenBlock = 12;
+// Tokens of a register block: n_blocks x max_tokens sums in registers.
+constexpr int max_tokens(int n_blocks) {
+  return n_blocks == 4 ? 6 : 12;
+}
+
 constexpr int64_t kStepBytes = w8::kStepBytes;  // 4 columns of 16 rows, unpacked
 constexpr int64_t kStepsPerUnit = kGroupSize / w8::kStepColumns;
 
@@ -29,6 +34,13 @@ inline __m512i broadcast_codes(const int8_t* codes) {
   int32_t word;
   __builtin_memcpy(&word, codes, sizeof(word));
   return _mm512_set1_epi32(word);
+}
+
+// dot + u * x over the bytes of each 32-bit lane. Not the intrinsic: g++ 12 copies its accumulator
+// before and after each use (kernels/README.md).
+inline __m512i add_dot(__m512i dot, __m512i u, __m512i x) {
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(dot) : "v"(u), "v"(x));
+  return dot;
 }
 
 // acc = fma((float)dot, sx * sw, acc)
@@ -55,9 +67,9 @@ void block_one_token(const typename Unit::Packed& w, const QuantizedRows& x, int
       prefetch_quad<Unit>(planes);
       const QuadCodes u = Unit::load_quad(planes);
       for (int step = 0; step < 4; ++step)
-        dot[step] = _mm512_dpbusd_epi32(
-            dot[step], u.step[step],
-            broadcast_codes(codes + quad * w6::kQuadColumns + step * w8::kStepColumns));
+        dot[step] =
+            add_dot(dot[step], u.step[step],
+                    broadcast_codes(codes + quad * w6::kQuadColumns + step * w8::kStepColumns));
     }
     const __m512i sum =
         _mm512_add_epi32(_mm512_add_epi32(dot[0], dot[1]), _mm512_add_epi32(dot[2], dot[3]));
@@ -85,34 +97,52 @@ template <int kBlocks>
 struct UnitColumn {
   const uint8_t* weights[kBlocks];  // (32 steps, 16 rows, 4 columns)
   __m512 scales[kBlocks];
-  int32_t offset;
 };
 
-// kTokens tokens. x_first: index of (first token, this group) in scales and sums, tokens are
-// `groups` apart. acc: (kTokens, kBlocks, 16).
+// What one group needs of the tokens of a tile.
+struct TokenColumn {
+  const int8_t* codes;  // of the first token; tokens are token_bytes apart
+  int64_t token_bytes;
+  alignas(64) float scales[kTokenTile];
+  alignas(64) int32_t start[kTokenTile];  // -offset * sum
+};
+
+// x_first: index of (first token, this group) in scales and sums, tokens are `groups` apart.
+inline void load_tokens(const QuantizedRows& x, int64_t x_first, int64_t groups, int64_t tokens,
+                        int32_t offset, TokenColumn* column) {
+  column->codes = x.codes + x_first * kGroupSize;
+  for (int64_t t = 0; t < tokens; ++t) {
+    column->scales[t] = x.scales[x_first + t * groups];
+    column->start[t] = -offset * x.sums[x_first + t * groups];
+  }
+}
+
+// kTokens tokens from token t on. acc: (kTokens, kBlocks, 16).
 template <int kBlocks, int kTokens>
-void unit_tokens(const UnitColumn<kBlocks>& units, const QuantizedRows& x, int64_t x_first,
-                 int64_t groups, float* acc) {
-  const int8_t* codes = x.codes + x_first * kGroupSize;
-  const int64_t token_bytes = groups * kGroupSize;
+void unit_tokens(const UnitColumn<kBlocks>& units, const TokenColumn& x, int64_t token,
+                 float* acc) {
+  // Of every third token: the two after it are one and two times the stride away, which an address
+  // can express.
+  const int8_t* codes[(kTokens + 2) / 3];
   __m512i dot[kTokens][kBlocks];
   for (int t = 0; t < kTokens; ++t) {
-    const __m512i start = _mm512_set1_epi32(-units.offset * x.sums[x_first + t * groups]);
+    if (t % 3 == 0) codes[t / 3] = x.codes + (token + t) * x.token_bytes;
     for (int b = 0; b < kBlocks; ++b)
-      dot[t][b] = start;
+      dot[t][b] = _mm512_set1_epi32(x.start[token + t]);
   }
   for (int64_t step = 0; step < kStepsPerUnit; ++step) {
     __m512i u[kBlocks];
     for (int b = 0; b < kBlocks; ++b)
       u[b] = load_line(units.weights[b] + step * kStepBytes);
     for (int t = 0; t < kTokens; ++t) {
-      const __m512i inputs = broadcast_codes(codes + t * token_bytes + step * w8::kStepColumns);
+      const __m512i inputs =
+          broadcast_codes(codes[t / 3] + t % 3 * x.token_bytes + step * w8::kStepColumns);
       for (int b = 0; b < kBlocks; ++b)
-        dot[t][b] = _mm512_dpbusd_epi32(dot[t][b], u[b], inputs);
+        dot[t][b] = add_dot(dot[t][b], u[b], inputs);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
-    const __m512 activation_scale = _mm512_set1_ps(x.scales[x_first + t * groups]);
+    const __m512 activation_scale = _mm512_set1_ps(x.scales[token + t]);
     for (int b = 0; b < kBlocks; ++b) {
       float* sums = acc + (t * kBlocks + b) * kUnitRows;
       _mm512_store_ps(
@@ -121,14 +151,14 @@ void unit_tokens(const UnitColumn<kBlocks>& units, const QuantizedRows& x, int64
   }
 }
 
-// `tokens` tokens, 1 to kTokenBlock.
-template <int kBlocks, int kTokens = kTokenBlock>
-void unit_some_tokens(const UnitColumn<kBlocks>& units, const QuantizedRows& x, int64_t x_first,
-                      int64_t groups, int64_t tokens, float* acc) {
+// `tokens` tokens, 1 to max_tokens(kBlocks).
+template <int kBlocks, int kTokens = max_tokens(kBlocks)>
+void unit_some_tokens(const UnitColumn<kBlocks>& units, const TokenColumn& x, int64_t token,
+                      int64_t tokens, float* acc) {
   if (tokens == kTokens) {
-    unit_tokens<kBlocks, kTokens>(units, x, x_first, groups, acc);
+    unit_tokens<kBlocks, kTokens>(units, x, token, acc);
   } else if constexpr (kTokens > 1) {
-    unit_some_tokens<kBlocks, kTokens - 1>(units, x, x_first, groups, tokens, acc);
+    unit_some_tokens<kBlocks, kTokens - 1>(units, x, token, tokens, acc);
   }
 }
 
@@ -143,9 +173,10 @@ void blocks_token_tile(const typename Unit::Packed& w, const QuantizedRows& x, i
   alignas(64) float acc[kTokenTile * kBlocks * kUnitRows];
   for (int64_t i = 0; i < tokens * kBlocks; ++i)
     _mm512_store_ps(acc + i * kUnitRows, _mm512_setzero_ps());
+  UnitColumn<kBlocks> units;
+  TokenColumn column;
+  column.token_bytes = groups * kGroupSize;
   for (int64_t group = 0; group < groups; ++group) {
-    UnitColumn<kBlocks> units;
-    units.offset = Unit::kOffset;
     for (int b = 0; b < kBlocks; ++b) {
       const int64_t unit_index = (block + b) * groups + group;
       const uint8_t* unit = w.codes + unit_index * Unit::kBytes;
@@ -159,9 +190,11 @@ void blocks_token_tile(const typename Unit::Packed& w, const QuantizedRows& x, i
       }
       units.scales[b] = load_unit_scales(w.scales + unit_index * kUnitRows, multiplier);
     }
-    for (int64_t t = 0; t < tokens; t += kTokenBlock)
-      unit_some_tokens<kBlocks>(units, x, (first_token + t) * groups + group, groups,
-                                min_int(kTokenBlock, tokens - t), acc + t * kBlocks * kUnitRows);
+    load_tokens(x, first_token * groups + group, groups, tokens, Unit::kOffset, &column);
+    constexpr int kStep = max_tokens(kBlocks);
+    for (int64_t t = 0; t < tokens; t += kStep)
+      unit_some_tokens<kBlocks>(units, column, t, min_int(kStep, tokens - t),
+                                acc + t * kBlocks * kUnitRows);
   }
   for (int64_t t = 0; t < tokens; ++t) {
     for (int b = 0; b < kBlocks; ++b)
@@ -178,11 +211,15 @@ void linear_int8(const typename Unit::Packed& w, const QuantizedRows& x, int64_t
       block_one_token<Unit>(w, x, block, out + block * kUnitRows);
     return;
   }
-  for (int64_t block = block_begin; block < block_end; block += 2) {
+  for (int64_t block = block_begin, step = 0; block < block_end; block += step) {
+    const int64_t left = block_end - block;
+    step = left >= 4 ? 4 : left >= 2 ? 2 : 1;
     for (int64_t token = 0; token < n_tokens; token += kTokenTile) {
       const int64_t tokens = min_int(kTokenTile, n_tokens - token);
       float* tile_out = out + token * out_stride + block * kUnitRows;
-      if (block + 1 < block_end) {
+      if (step == 4) {
+        blocks_token_tile<Unit, 4>(w, x, block, token, tokens, tile_out, out_stride);
+      } else if (step == 2) {
         blocks_token_tile<Unit, 2>(w, x, block, token, tokens, tile_out, out_stride);
       } else {
         blocks_token_tile<Unit, 1>(w, x, block, token, tokens, tile_out, out_stride);

@@ -46,6 +46,12 @@ inline __m256i broadcast_codes(const int8_t* codes) {
   return _mm256_set1_epi32(word);
 }
 
+// dot + u * x over the bytes of each 32-bit lane. Not the intrinsic: see avx512_linear_int8.cpp.
+inline __m256i add_dot(__m256i dot, __m256i u, __m256i x) {
+  __asm__("%{vex%} vpdpbusd %2, %1, %0" : "+x"(dot) : "x"(u), "x"(x));
+  return dot;
+}
+
 // acc = fma((float)dot, sx * sw, acc)
 inline __m256 add_scaled(__m256i dot, __m256 activation_scale, __m256 weight_scales, __m256 acc) {
   return _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), _mm256_mul_ps(activation_scale, weight_scales),
@@ -72,9 +78,9 @@ void block_one_token(const typename Unit::Packed& w, const QuantizedRows& x, int
       for (int half = 0; half < 2; ++half) {
         const QuadCodes u = Unit::load_quad(planes + half * kHalfPlaneBytes);
         for (int step = 0; step < 4; ++step)
-          dot[half][step % 2] = _mm256_dpbusd_avx_epi32(
-              dot[half][step % 2], u.step[step],
-              broadcast_codes(codes + quad * w6::kQuadColumns + step * w8::kStepColumns));
+          dot[half][step % 2] =
+              add_dot(dot[half][step % 2], u.step[step],
+                      broadcast_codes(codes + quad * w6::kQuadColumns + step * w8::kStepColumns));
       }
     }
     const __m256 activation_scale = _mm256_set1_ps(x.scales[group]);
@@ -106,31 +112,50 @@ void unpack_unit(const uint8_t* unit, uint8_t* weights) {
 struct BlockUnit {
   const uint8_t* weights;  // (32 steps, 16 rows, 4 columns)
   __m256 scales[2];        // rows 0-7, rows 8-15
-  int32_t offset;
 };
 
-// kTokens tokens. x_first: index of (first token, this group) in scales and sums, tokens are
-// `groups` apart. acc: (kTokens, 16).
+// What one group needs of the tokens of a tile.
+struct TokenColumn {
+  const int8_t* codes;  // of the first token; tokens are token_bytes apart
+  int64_t token_bytes;
+  float scales[kTokenTile];
+  int32_t start[kTokenTile];  // -offset * sum
+};
+
+// x_first: index of (first token, this group) in scales and sums, tokens are `groups` apart.
+inline void load_tokens(const QuantizedRows& x, int64_t x_first, int64_t groups, int64_t tokens,
+                        int32_t offset, TokenColumn* column) {
+  column->codes = x.codes + x_first * kGroupSize;
+  for (int64_t t = 0; t < tokens; ++t) {
+    column->scales[t] = x.scales[x_first + t * groups];
+    column->start[t] = -offset * x.sums[x_first + t * groups];
+  }
+}
+
+// kTokens tokens from token t on. acc: (kTokens, 16).
 template <int kTokens>
-void unit_tokens(const BlockUnit& unit, const QuantizedRows& x, int64_t x_first, int64_t groups,
-                 float* acc) {
-  const int8_t* codes = x.codes + x_first * kGroupSize;
-  const int64_t token_bytes = groups * kGroupSize;
+void unit_tokens(const BlockUnit& unit, const TokenColumn& x, int64_t token, float* acc) {
+  // Of every third token: the two after it are one and two times the stride away, which an address
+  // can express.
+  const int8_t* codes[(kTokens + 2) / 3];
   __m256i dot[kTokens][2];
-  for (int t = 0; t < kTokens; ++t)
-    dot[t][0] = dot[t][1] = _mm256_set1_epi32(-unit.offset * x.sums[x_first + t * groups]);
+  for (int t = 0; t < kTokens; ++t) {
+    if (t % 3 == 0) codes[t / 3] = x.codes + (token + t) * x.token_bytes;
+    dot[t][0] = dot[t][1] = _mm256_set1_epi32(x.start[token + t]);
+  }
   for (int64_t step = 0; step < kStepsPerUnit; ++step) {
     const __m256i* u = reinterpret_cast<const __m256i*>(unit.weights + step * kStepBytes);
     const __m256i u_low = _mm256_loadu_si256(u);
     const __m256i u_high = _mm256_loadu_si256(u + 1);
     for (int t = 0; t < kTokens; ++t) {
-      const __m256i inputs = broadcast_codes(codes + t * token_bytes + step * w8::kStepColumns);
-      dot[t][0] = _mm256_dpbusd_avx_epi32(dot[t][0], u_low, inputs);
-      dot[t][1] = _mm256_dpbusd_avx_epi32(dot[t][1], u_high, inputs);
+      const __m256i inputs =
+          broadcast_codes(codes[t / 3] + t % 3 * x.token_bytes + step * w8::kStepColumns);
+      dot[t][0] = add_dot(dot[t][0], u_low, inputs);
+      dot[t][1] = add_dot(dot[t][1], u_high, inputs);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
-    const __m256 activation_scale = _mm256_set1_ps(x.scales[x_first + t * groups]);
+    const __m256 activation_scale = _mm256_set1_ps(x.scales[token + t]);
     for (int half = 0; half < 2; ++half) {
       float* sums = acc + t * kUnitRows + half * kFloats;
       _mm256_store_ps(sums, add_scaled(dot[t][half], activation_scale, unit.scales[half],
@@ -141,12 +166,12 @@ void unit_tokens(const BlockUnit& unit, const QuantizedRows& x, int64_t x_first,
 
 // `tokens` tokens, 1 to kTokenBlock.
 template <int kTokens = kTokenBlock>
-void unit_some_tokens(const BlockUnit& unit, const QuantizedRows& x, int64_t x_first,
-                      int64_t groups, int64_t tokens, float* acc) {
+void unit_some_tokens(const BlockUnit& unit, const TokenColumn& x, int64_t token, int64_t tokens,
+                      float* acc) {
   if (tokens == kTokens) {
-    unit_tokens<kTokens>(unit, x, x_first, groups, acc);
+    unit_tokens<kTokens>(unit, x, token, acc);
   } else if constexpr (kTokens > 1) {
-    unit_some_tokens<kTokens - 1>(unit, x, x_first, groups, tokens, acc);
+    unit_some_tokens<kTokens - 1>(unit, x, token, tokens, acc);
   }
 }
 
@@ -162,6 +187,8 @@ void block_token_tile(const typename Unit::Packed& w, const QuantizedRows& x, in
   alignas(32) float acc[kTokenTile * kUnitRows];
   for (int64_t i = 0; i < tokens * kUnitRows; i += kFloats)
     _mm256_store_ps(acc + i, _mm256_setzero_ps());
+  TokenColumn column;
+  column.token_bytes = groups * kGroupSize;
   for (int64_t group = 0; group < groups; ++group) {
     const int64_t unit_index = block * groups + group;
     const uint8_t* codes = w.codes + unit_index * Unit::kBytes;
@@ -170,15 +197,15 @@ void block_token_tile(const typename Unit::Packed& w, const QuantizedRows& x, in
     const uint16_t* scales = w.scales + unit_index * kUnitRows;
     BlockUnit unit = {codes,
                       {avx2::load_unit_scales(scales, 0, multiplier),
-                       avx2::load_unit_scales(scales, 1, multiplier)},
-                      Unit::kOffset};
+                       avx2::load_unit_scales(scales, 1, multiplier)}};
     if constexpr (kUnpack) {
       unpack_unit<Unit>(codes, unpacked);
       unit.weights = unpacked;
     }
+    load_tokens(x, first_token * groups + group, groups, tokens, Unit::kOffset, &column);
     for (int64_t t = 0; t < tokens; t += kTokenBlock)
-      unit_some_tokens<>(unit, x, (first_token + t) * groups + group, groups,
-                         avx2::min_int(kTokenBlock, tokens - t), acc + t * kUnitRows);
+      unit_some_tokens<>(unit, column, t, avx2::min_int(kTokenBlock, tokens - t),
+                         acc + t * kUnitRows);
   }
   const int64_t rows = w.n_rows - block * kUnitRows;
   for (int64_t t = 0; t < tokens; ++t) {

@@ -1,26 +1,34 @@
-// Speed of the CPU kernels, one thread:
-//   decode   linear_w6_int8 for one token over matrices that rotate through 1 GiB, so that no
-//            weight is in a cache: bytes/s counts packed codes and scales
-//   floor    a loop that only reads the same bytes
-//   prefill  linear_w6_int8 for 128 tokens: items/s counts operations (2 per weight and token)
-// Run: bench_cpu_kernels --benchmark_repetitions=5 --benchmark_report_aggregates_only=true
-// The library prints bytes in units of 2^30 and items in units of 10^9.
+// Speed of the CPU kernels, every table that this processor can run:
+//   linear_int8, linear_f32   6- and 8-bit weights in groups, 1 to 128 tokens
+//   rows                      row-major weights: lm_head
+//   attention, small          one KV head; quantization, norm, activation
+//   read_only                 a loop that only reads the rotation: the floor of decode
+//   pack                      packing at load
+// Weights rotate through 1.25 GiB, so that none is in a cache. bytes/s counts weights with scales,
+// items/s operations (2 per weight and token); the library prints bytes in units of 2^30 and items
+// in units of 10^9. threads:2 runs two independent copies side by side.
+//
+// Run: bench_cpu_kernels --benchmark_filter=avx512vnni --benchmark_repetitions=5
+//      --benchmark_report_aggregates_only=true
 #include <benchmark/benchmark.h>
 
 #include <cstdint>
-#include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "kernels/cpu/cpu_kernels.h"
-#include "kernels/layout/w6_layout.h"
+#include "kernels/layout/w8_layout.h"
 
 namespace {
 
-constexpr int64_t kRotationBytes = int64_t{1} << 30;
+using flexq::CpuKernels;
+using flexq::DenseType;
+using flexq::KvElement;
 
-// 1 GiB of random bytes that all weights are taken from.
+constexpr int64_t kRotationBytes = int64_t{5} << 28;
+
+// Random bytes that all weights are taken from.
 const std::vector<uint64_t>& rotation_words() {
   static const std::vector<uint64_t> words = [] {
     std::vector<uint64_t> random_words(static_cast<size_t>(kRotationBytes / 8));
@@ -32,42 +40,49 @@ const std::vector<uint64_t>& rotation_words() {
   return words;
 }
 
-// Random packed matrices of one shape that together fill the rotation.
-class Weights {
+// Pieces of the rotation, one after another; every thread starts elsewhere.
+class Rotation {
  public:
-  Weights(int64_t n_rows, int64_t n_cols) {
-    const int64_t codes_bytes = flexq::w6::codes_bytes(n_rows, n_cols);
-    const int64_t n_scales = flexq::w6::scales_bytes(n_rows, n_cols) / 2;
-    const int64_t count = kRotationBytes / codes_bytes;
-    matrix_bytes_ = codes_bytes + n_scales * 2;
-    scales_.assign(static_cast<size_t>(count * n_scales), uint16_t{0x2000});  // 2^-7
-    const auto* codes = reinterpret_cast<const uint8_t*>(rotation_words().data());
-    for (int64_t i = 0; i < count; ++i)
-      matrices_.push_back(
-          {codes + i * codes_bytes, scales_.data() + i * n_scales, 1.0f, n_rows, n_cols});
+  Rotation(const benchmark::State& state, int64_t piece_bytes)
+      : piece_bytes_(piece_bytes),
+        count_(kRotationBytes / piece_bytes),
+        position_(count_ * state.thread_index() / state.threads()) {}
+  const uint8_t* next() {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(rotation_words().data());
+    return bytes + position_++ % count_ * piece_bytes_;
   }
-  const flexq::PackedW6& next() { return matrices_[position_++ % matrices_.size()]; }
-  int64_t matrix_bytes() const { return matrix_bytes_; }
 
  private:
-  int64_t matrix_bytes_ = 0;
-  size_t position_ = 0;
-  std::vector<uint16_t> scales_;
-  std::vector<flexq::PackedW6> matrices_;
+  const int64_t piece_bytes_;
+  const int64_t count_;
+  int64_t position_;
 };
 
+struct Shape {
+  int64_t n_rows, n_cols, n_tokens;
+  std::string text() const {
+    return std::to_string(n_rows) + "x" + std::to_string(n_cols) + "/" + std::to_string(n_tokens);
+  }
+};
+
+void count_linear(benchmark::State& state, const Shape& shape, int64_t matrix_bytes) {
+  state.SetBytesProcessed(state.iterations() * matrix_bytes);
+  state.SetItemsProcessed(state.iterations() * 2 * shape.n_rows * shape.n_cols * shape.n_tokens);
+}
+
 struct Activations {
-  Activations(const flexq::CpuKernels& kernels, int64_t n_tokens, int64_t n_cols)
-      : x(static_cast<size_t>(n_tokens * n_cols)) {
+  Activations(const CpuKernels& kernels, const Shape& shape)
+      : x(static_cast<size_t>(shape.n_tokens * shape.n_cols)) {
+    const int64_t n_cols = shape.n_cols;
     const int64_t groups = flexq::w6::n_groups(n_cols);
-    codes.resize(static_cast<size_t>(n_tokens * groups * flexq::w6::kGroupSize));
-    scales.resize(static_cast<size_t>(n_tokens * groups));
-    sums.resize(static_cast<size_t>(n_tokens * groups));
+    codes.resize(static_cast<size_t>(shape.n_tokens * groups * flexq::w6::kGroupSize));
+    scales.resize(static_cast<size_t>(shape.n_tokens * groups));
+    sums.resize(static_cast<size_t>(shape.n_tokens * groups));
     std::mt19937 random(2);
     std::normal_distribution<float> normal;
     for (float& value : x)
       value = normal(random);
-    for (int64_t t = 0; t < n_tokens; ++t)
+    for (int64_t t = 0; t < shape.n_tokens; ++t)
       kernels.quantize_row(x.data() + t * n_cols, n_cols, 8,
                            codes.data() + t * groups * flexq::w6::kGroupSize,
                            scales.data() + t * groups, sums.data() + t * groups);
@@ -80,98 +95,85 @@ struct Activations {
   std::vector<int32_t> sums;
 };
 
-const flexq::CpuKernels* table(int64_t index) {
-  return index == 0 ? &flexq::portable_kernels() : flexq::select_cpu_kernels("avx2");
-}
-
-void bench_linear_int8(benchmark::State& state) {
-  const flexq::CpuKernels* kernels = table(state.range(0));
-  if (kernels == nullptr) {
-    state.SkipWithError("this processor lacks AVX2");
-    return;
-  }
-  const int64_t n_rows = state.range(1);
-  const int64_t n_cols = state.range(2);
-  const int64_t n_tokens = state.range(3);
-  Weights weights(n_rows, n_cols);
-  const Activations x(*kernels, n_tokens, n_cols);
-  std::vector<float> out(static_cast<size_t>(n_tokens * n_rows));
-  for (auto _ : state) {
-    kernels->linear_w6_int8(weights.next(), x.rows(), n_tokens, 0, flexq::w6::n_blocks(n_rows),
-                            out.data(), n_rows);
-    benchmark::DoNotOptimize(out.data());
-    benchmark::ClobberMemory();
-  }
-  state.SetBytesProcessed(state.iterations() * weights.matrix_bytes());
-  state.SetItemsProcessed(state.iterations() * 2 * n_rows * n_cols * n_tokens);
-  state.SetLabel(kernels->name);
-}
-
-void bench_linear_f32(benchmark::State& state) {
-  const flexq::CpuKernels* kernels = table(state.range(0));
-  if (kernels == nullptr) {
-    state.SkipWithError("this processor lacks AVX2");
-    return;
-  }
-  const int64_t n_rows = state.range(1);
-  const int64_t n_cols = state.range(2);
-  const int64_t n_tokens = state.range(3);
-  Weights weights(n_rows, n_cols);
-  const Activations x(*kernels, n_tokens, n_cols);
-  std::vector<float> out(static_cast<size_t>(n_tokens * n_rows));
-  for (auto _ : state) {
-    kernels->linear_w6_f32(weights.next(), x.x.data(), n_cols, n_tokens, 0,
-                           flexq::w6::n_blocks(n_rows), out.data(), n_rows);
-    benchmark::ClobberMemory();
-  }
-  state.SetBytesProcessed(state.iterations() * weights.matrix_bytes());
-  state.SetItemsProcessed(state.iterations() * 2 * n_rows * n_cols * n_tokens);
-  state.SetLabel(kernels->name);
-}
-
-// A row-major fp16 matrix that does not fit a cache: lm_head.
-void bench_linear_dense(benchmark::State& state) {
-  const flexq::CpuKernels* kernels = table(state.range(0));
-  if (kernels == nullptr) {
-    state.SkipWithError("this processor lacks AVX2");
-    return;
-  }
-  const int64_t n_rows = state.range(1);
-  const int64_t n_cols = state.range(2);
-  const int64_t n_tokens = state.range(3);
-  const int64_t matrix = n_rows * n_cols;
-  const int64_t count = (kRotationBytes / 2 + matrix - 1) / matrix;
-  const std::vector<uint16_t> weights(static_cast<size_t>(count * matrix), uint16_t{0x2c01});
-  const Activations x(*kernels, n_tokens, n_cols);
-  std::vector<float> out(static_cast<size_t>(n_tokens * n_rows));
+// W6 or W8, quantized or float input.
+template <typename Packed>
+void bench_group_linear(benchmark::State& state, const CpuKernels& kernels, Shape shape,
+                        bool quantized) {
+  constexpr bool kW6 = std::is_same_v<Packed, flexq::PackedW6>;
+  const int64_t codes_bytes = kW6 ? flexq::w6::codes_bytes(shape.n_rows, shape.n_cols)
+                                  : flexq::w8::codes_bytes(shape.n_rows, shape.n_cols);
+  const int64_t scales_bytes = flexq::w6::scales_bytes(shape.n_rows, shape.n_cols);
+  // Scales too come from memory: each matrix has its own.
+  const int64_t count = kRotationBytes / codes_bytes;
+  const std::vector<uint16_t> scales(static_cast<size_t>(count * scales_bytes / 2), 0x2000);
+  Rotation rotation(state, codes_bytes);
+  const Activations x(kernels, shape);
+  std::vector<float> out(static_cast<size_t>(shape.n_tokens * shape.n_rows));
+  const int64_t blocks = flexq::w6::n_blocks(shape.n_rows);
   int64_t position = 0;
   for (auto _ : state) {
-    kernels->linear_dense(weights.data() + position++ % count * matrix, flexq::DenseType::kF16,
-                          n_cols, x.x.data(), n_cols, n_tokens, 0, n_rows, out.data(), n_rows);
+    const Packed w = {rotation.next(), scales.data() + position++ % count * scales_bytes / 2, 1.0f,
+                      shape.n_rows, shape.n_cols};
+    if constexpr (kW6) {
+      if (quantized)
+        kernels.linear_w6_int8(w, x.rows(), shape.n_tokens, 0, blocks, out.data(), shape.n_rows);
+      else
+        kernels.linear_w6_f32(w, x.x.data(), shape.n_cols, shape.n_tokens, 0, blocks, out.data(),
+                              shape.n_rows);
+    } else {
+      if (quantized)
+        kernels.linear_w8_int8(w, x.rows(), shape.n_tokens, 0, blocks, out.data(), shape.n_rows);
+      else
+        kernels.linear_w8_f32(w, x.x.data(), shape.n_cols, shape.n_tokens, 0, blocks, out.data(),
+                              shape.n_rows);
+    }
     benchmark::ClobberMemory();
   }
-  state.SetBytesProcessed(state.iterations() * matrix * 2);
-  state.SetItemsProcessed(state.iterations() * 2 * matrix * n_tokens);
-  state.SetLabel(kernels->name);
+  count_linear(state, shape, codes_bytes + scales_bytes);
 }
 
-// One KV head of head_dim 64 shared by 8 query heads, fp16, pages of 16 tokens.
-void bench_attention(benchmark::State& state) {
-  const flexq::CpuKernels* kernels = table(state.range(0));
-  if (kernels == nullptr) {
-    state.SkipWithError("this processor lacks AVX2");
-    return;
+void bench_dense(benchmark::State& state, const CpuKernels& kernels, Shape shape, DenseType type) {
+  const int64_t matrix_bytes = shape.n_rows * shape.n_cols * (type == DenseType::kF32 ? 4 : 2);
+  Rotation rotation(state, matrix_bytes);
+  const Activations x(kernels, shape);
+  std::vector<float> out(static_cast<size_t>(shape.n_tokens * shape.n_rows));
+  for (auto _ : state) {
+    kernels.linear_dense(rotation.next(), type, shape.n_cols, x.x.data(), shape.n_cols,
+                         shape.n_tokens, 0, shape.n_rows, out.data(), shape.n_rows);
+    benchmark::ClobberMemory();
   }
+  count_linear(state, shape, matrix_bytes);
+}
+
+void bench_i8_rows(benchmark::State& state, const CpuKernels& kernels, Shape shape) {
+  const int64_t matrix_bytes = shape.n_rows * shape.n_cols;
+  Rotation rotation(state, matrix_bytes);
+  const Activations x(kernels, shape);
+  const std::vector<float> scales(static_cast<size_t>(shape.n_rows), 0.01f);
+  std::vector<float> out(static_cast<size_t>(shape.n_tokens * shape.n_rows));
+  for (auto _ : state) {
+    const auto* codes = reinterpret_cast<const int8_t*>(rotation.next());
+    kernels.linear_i8_rows({codes, scales.data()}, shape.n_cols, x.x.data(), shape.n_cols,
+                           shape.n_tokens, 0, shape.n_rows, out.data(), shape.n_rows);
+    benchmark::ClobberMemory();
+  }
+  count_linear(state, shape, matrix_bytes);
+}
+
+// One KV head of head_dim 64 shared by 8 query heads, pages of 16 tokens.
+void bench_attention(benchmark::State& state, const CpuKernels& kernels, KvElement type,
+                     int64_t positions) {
   constexpr int64_t kHeadDim = 64;
   constexpr int64_t kPageTokens = 16;
   constexpr int64_t kQueries = 8;
-  const int64_t positions = state.range(1);
-  const int64_t half_page = kPageTokens * kHeadDim;
+  const int64_t element_bytes = type == KvElement::kF32 ? 4 : type == KvElement::kF16 ? 2 : 1;
+  const int64_t half_page =
+      kPageTokens * kHeadDim * element_bytes + (type == KvElement::kI8 ? kPageTokens * 2 : 0);
   const int64_t n_pages = (positions + kPageTokens - 1) / kPageTokens;
-  const std::vector<uint16_t> cache(static_cast<size_t>(n_pages * half_page * 2), uint16_t{0x2c01});
+  const std::vector<uint8_t> cache(static_cast<size_t>(n_pages * half_page * 2), uint8_t{0x2c});
   std::vector<const uint8_t*> pages;
   for (int64_t i = 0; i < n_pages; ++i)
-    pages.push_back(reinterpret_cast<const uint8_t*>(cache.data() + i * half_page * 2));
+    pages.push_back(cache.data() + i * half_page * 2);
   const std::vector<float> q(kQueries * kHeadDim, 0.5f);
   std::vector<float> out(kQueries * kHeadDim);
   std::vector<float> scores(static_cast<size_t>(n_pages * kPageTokens));
@@ -180,71 +182,156 @@ void bench_attention(benchmark::State& state) {
   args.out = out.data();
   args.scores = scores.data();
   args.pages = pages.data();
-  args.v_offset_bytes = half_page * 2;
+  args.v_offset_bytes = half_page;
   args.page_tokens = kPageTokens;
   args.n_positions = positions;
   args.head_dim = kHeadDim;
   args.n_q = kQueries;
   args.scale = 0.125f;
+  args.kv_type = type;
   for (auto _ : state) {
-    kernels->attention(args);
+    kernels.attention(args);
     benchmark::ClobberMemory();
   }
   state.SetItemsProcessed(state.iterations() * 4 * positions * kHeadDim * kQueries);
-  state.SetLabel(kernels->name);
 }
 
-// The floor of decode: every byte is read once, with eight independent sums, and asked for ahead as
-// the decode kernel does.
-void bench_read_only(benchmark::State& state) {
-  const std::vector<uint64_t>& words = rotation_words();
+// Rows of 2048 floats from L1 or L2.
+void bench_small(benchmark::State& state, const CpuKernels& kernels, const std::string& entry) {
+  constexpr int64_t kCols = 2048;
+  const Activations x(kernels, {1, kCols, 2});
+  const float* row = x.x.data();
+  std::vector<float> out(kCols);
+  std::vector<int8_t> codes(kCols);
+  std::vector<float> scales(kCols / flexq::w6::kGroupSize);
+  std::vector<int32_t> sums(kCols / flexq::w6::kGroupSize);
+  uint16_t kv_scale = 0;
   for (auto _ : state) {
+    if (entry == "quantize_row")
+      kernels.quantize_row(row, kCols, 8, codes.data(), scales.data(), sums.data());
+    if (entry == "quantize_kv_row") kernels.quantize_kv_row(row, kCols, codes.data(), &kv_scale);
+    if (entry == "rms_norm") kernels.rms_norm(row, row + kCols, kCols, 1e-5f, out.data());
+    if (entry == "silu_mul") kernels.silu_mul(row, row + kCols, kCols, out.data());
+    benchmark::ClobberMemory();
+  }
+  state.SetItemsProcessed(state.iterations() * kCols);
+}
+
+// Every byte is read once, with eight independent sums and the prefetch distance of the kernels.
+void bench_read_only(benchmark::State& state) {
+  constexpr int64_t kPieceWords = 1 << 20;
+  Rotation rotation(state, kPieceWords * 8);
+  for (auto _ : state) {
+    const auto* words = reinterpret_cast<const uint64_t*>(rotation.next());
     uint64_t sum[8] = {};
-    for (size_t i = 0; i < words.size(); i += 8) {
-      __builtin_prefetch(words.data() + i + 128, 0, 3);
-      __builtin_prefetch(words.data() + i + 768, 0, 2);
-      for (size_t j = 0; j < 8; ++j)
+    for (int64_t i = 0; i < kPieceWords; i += 8) {
+      __builtin_prefetch(words + i + 1024 / 8, 0, 3);
+      __builtin_prefetch(words + i + 6144 / 8, 0, 2);
+      for (int64_t j = 0; j < 8; ++j)
         sum[j] ^= words[i + j];
     }
     benchmark::DoNotOptimize(sum);
   }
-  state.SetBytesProcessed(state.iterations() * kRotationBytes);
+  state.SetBytesProcessed(state.iterations() * kPieceWords * 8);
 }
 
 // Packing at load, bytes/s of row-major codes.
-void bench_pack(benchmark::State& state) {
-  constexpr int64_t kRows = 2048;
-  constexpr int64_t kCols = 2048;
-  const std::vector<int8_t> codes(kRows * kCols, int8_t{-7});
-  const std::vector<uint16_t> scales(kRows * flexq::w6::n_groups(kCols), uint16_t{0x2000});
-  std::vector<uint8_t> packed(static_cast<size_t>(flexq::w6::codes_bytes(kRows, kCols)));
-  std::vector<uint16_t> packed_scales(
-      static_cast<size_t>(flexq::w6::scales_bytes(kRows, kCols) / 2));
+template <typename Pack>
+void bench_pack(benchmark::State& state, Pack pack, int64_t packed_bytes, int64_t n) {
+  const std::vector<int8_t> codes(static_cast<size_t>(n * n), int8_t{-7});
+  const std::vector<uint16_t> scales(static_cast<size_t>(n * flexq::w6::n_groups(n)), 0x2000);
+  std::vector<uint8_t> packed(static_cast<size_t>(packed_bytes));
+  std::vector<uint16_t> packed_scales(static_cast<size_t>(flexq::w6::scales_bytes(n, n) / 2));
   for (auto _ : state) {
-    flexq::w6::pack_w6_rows(codes.data(), scales.data(), 0, kRows, kRows, kCols, packed.data(),
-                            packed_scales.data());
+    pack(codes.data(), scales.data(), 0, n, n, n, packed.data(), packed_scales.data());
     benchmark::ClobberMemory();
   }
-  state.SetBytesProcessed(state.iterations() * kRows * kCols);
+  state.SetBytesProcessed(state.iterations() * n * n);
 }
 
-// Arguments: table (0 portable, 1 AVX2), N, K, tokens. The linear layers of TinyLlama-1.1B.
-BENCHMARK(bench_read_only)->Unit(benchmark::kMillisecond);
-BENCHMARK(bench_linear_int8)
-    ->ArgsProduct({{1}, {2048}, {2048, 5632}, {1, 2, 4, 16, 128}})
-    ->ArgsProduct({{1}, {5632}, {2048}, {1, 2, 4, 16, 128}})
-    ->ArgsProduct({{0}, {5632}, {2048}, {1, 128}})
-    ->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_linear_f32)
-    ->ArgsProduct({{0, 1}, {5632}, {2048}, {1, 128}})
-    ->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_linear_dense)
-    ->ArgsProduct({{0, 1}, {32000}, {2048}, {1, 3}})
-    ->Args({1, 2048, 2048, 128})
-    ->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_attention)->ArgsProduct({{0, 1}, {512, 4096}})->Unit(benchmark::kMicrosecond);
-BENCHMARK(bench_pack)->Unit(benchmark::kMicrosecond);
+template <typename Run>
+benchmark::internal::Benchmark* add(const std::string& name, Run run) {
+  return benchmark::RegisterBenchmark(name.c_str(), run)->Unit(benchmark::kMicrosecond);
+}
+
+// The linear layers of TinyLlama-1.1B.
+void add_linears(const std::string& table, const CpuKernels& kernels) {
+  const bool portable = table == "portable";
+  for (const Shape& layer :
+       {Shape{2048, 2048, 0}, Shape{256, 2048, 0}, Shape{5632, 2048, 0}, Shape{2048, 5632, 0}}) {
+    for (const int64_t n_tokens : {1, 2, 4, 8, 16, 128}) {
+      if (portable && n_tokens != 1 && n_tokens != 128) continue;
+      const Shape shape = {layer.n_rows, layer.n_cols, n_tokens};
+      for (const bool quantized : {true, false}) {
+        const std::string entry = quantized ? "linear_int8/" : "linear_f32/";
+        for (const int threads : {1, 2}) {
+          add(table + "/" + entry + "w6/" + shape.text(),
+              [&kernels, shape, quantized](auto& state) {
+                bench_group_linear<flexq::PackedW6>(state, kernels, shape, quantized);
+              })
+              ->Threads(threads)
+              ->UseRealTime();
+          add(table + "/" + entry + "w8/" + shape.text(),
+              [&kernels, shape, quantized](auto& state) {
+                bench_group_linear<flexq::PackedW8>(state, kernels, shape, quantized);
+              })
+              ->Threads(threads)
+              ->UseRealTime();
+        }
+      }
+    }
+  }
+}
+
+void add_table(const std::string& table, const CpuKernels& kernels) {
+  add_linears(table, kernels);
+  for (const Shape& shape :
+       {Shape{32000, 2048, 1}, Shape{32000, 2048, 4}, Shape{2048, 2048, 128}}) {
+    for (const int threads : {1, 2}) {
+      add(table + "/rows/i8/" + shape.text(),
+          [&kernels, shape](auto& state) { bench_i8_rows(state, kernels, shape); })
+          ->Threads(threads)
+          ->UseRealTime();
+      for (const DenseType type : {DenseType::kF32, DenseType::kF16, DenseType::kBF16}) {
+        const char* names[] = {"f32/", "f16/", "bf16/"};
+        add(table + "/rows/" + names[static_cast<int>(type)] + shape.text(),
+            [&kernels, shape, type](auto& state) { bench_dense(state, kernels, shape, type); })
+            ->Threads(threads)
+            ->UseRealTime();
+      }
+    }
+  }
+  for (const KvElement type : {KvElement::kF16, KvElement::kF32, KvElement::kI8}) {
+    for (const int64_t positions : {64, 512, 4096}) {
+      const char* names[] = {"f16/", "f32/", "i8/"};
+      add(table + "/attention/" + names[static_cast<int>(type)] + std::to_string(positions),
+          [&kernels, type, positions](auto& state) {
+            bench_attention(state, kernels, type, positions);
+          });
+    }
+  }
+  for (const std::string entry : {"quantize_row", "quantize_kv_row", "rms_norm", "silu_mul"})
+    add(table + "/small/" + entry,
+        [&kernels, entry](auto& state) { bench_small(state, kernels, entry); });
+}
 
 }  // namespace
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+  for (const int threads : {1, 2})
+    add("read_only", bench_read_only)->Threads(threads)->UseRealTime();
+  for (const char* name : flexq::cpu_kernel_names()) {
+    if (const CpuKernels* kernels = flexq::select_cpu_kernels(name)) add_table(name, *kernels);
+  }
+  add("pack/w6", [](auto& state) {
+    bench_pack(state, flexq::w6::pack_w6_rows, flexq::w6::codes_bytes(2048, 2048), 2048);
+  });
+  add("pack/w8", [](auto& state) {
+    bench_pack(state, flexq::w8::pack_w8_rows, flexq::w8::codes_bytes(2048, 2048), 2048);
+  });
+  benchmark::Initialize(&argc, argv);
+  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  benchmark::Shutdown();
+  return 0;
+}
