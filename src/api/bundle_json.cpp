@@ -27,7 +27,8 @@ int32_t weight_bits(WeightFormat format) {
   return format == WeightFormat::kInt6Group ? 6 : static_cast<int32_t>(8 * element_bytes(format));
 }
 
-// Everything is built in its place inside the document: see JsonDocument.
+// Everything is built in its place inside the document, and every container made by assignment: see
+// JsonDocument.
 Json& add_object(Json& list) {
   return list.emplace_back(Json::object());
 }
@@ -47,6 +48,7 @@ void set_shape(Json& place, const TensorSpec& spec) {
 }
 
 void set_architecture(Json& out, const ModelConfig& config) {
+  out = Json::object();
   out["type"] = "llama";
   out["n_layers"] = config.n_layers;
   out["n_embd"] = config.n_embd;
@@ -57,7 +59,7 @@ void set_architecture(Json& out, const ModelConfig& config) {
   out["n_vocab"] = config.n_vocab;
   out["context_tokens"] = config.context_tokens;
   out["rms_norm_eps"] = config.rms_norm_eps;
-  Json& rope = out["rope"];
+  Json& rope = out["rope"] = Json::object();
   rope["type"] = rope_name(config.rope.type);
   rope["theta"] = config.rope.theta;
   if (config.rope.type != RopeType::kDefault) rope["factor"] = config.rope.factor;
@@ -109,6 +111,7 @@ Status set_tokenizer(Json& out, Bundle& bundle) {
   Result<TokenizerData> parsed = parse_tokenizer(bytes.span());
   if (!parsed.ok()) return std::move(parsed).status().with_context(bundle.source_name());
   const TokenizerData& data = *parsed;
+  out = Json::object();
   out["type"] = "sentencepiece-bpe";
   out["n_vocab"] = data.n_vocab();
   out["bos_id"] = data.bos_id;
@@ -120,6 +123,7 @@ Status set_tokenizer(Json& out, Bundle& bundle) {
 }
 
 Status set_provenance(Json& out, const BundleProvenance& provenance) {
+  out = Json::object();
   out["tool_version"] = provenance.tool_version;
   out["source"] = provenance.source;
   if (!provenance.source_config_json.empty()) {
@@ -134,8 +138,10 @@ Status set_provenance(Json& out, const BundleProvenance& provenance) {
     entry["metric"] = evidence.metric;
     entry["value"] = evidence.value;
   }
+  if (provenance.key_values.empty()) return Status();
+  Json& more = out["more"] = Json::object();
   for (const auto& [key, value] : provenance.key_values)
-    out["more"][key] = value;
+    more[key] = value;
   return Status();
 }
 
@@ -143,10 +149,10 @@ Status set_provenance(Json& out, const BundleProvenance& provenance) {
 
 Result<std::string> bundle_json(Bundle& bundle) {
   JsonDocument document;
-  Json& json = document.root();
+  Json& json = document.root() = Json::object();
   json["format_version"] = bundle.header().format_version;
   set_architecture(json["architecture"], bundle.config());
-  Json& quantization = json["quantization"];
+  Json& quantization = json["quantization"] = Json::object();
   quantization["policy"] = bundle.policy();
   quantization["group_size"] = bundle.group_size();
   set_layers(quantization["layers"], bundle);

@@ -33,7 +33,9 @@ inline constexpr int kMaxJsonDepth = 64;  // nested arrays and objects
 // Owns a document. The destructor of nlohmann::json allocates where a container has members, and
 // ends the process when that fails; this one takes the document apart first, without allocating.
 // So a container with members must live in a JsonDocument, be it for the time of building it:
-// elsewhere only scalars, empty containers and references into documents.
+// elsewhere only scalars, empty containers and references into documents. And a value becomes a
+// container by assignment (value = Json::object()), not by [] or push_back on null, which fail
+// half-way.
 class JsonDocument {
  public:
   JsonDocument() = default;
