@@ -31,6 +31,7 @@ std::string quantize_tiny(const std::string& policy) {
 ModelConfig tiny_model_config() {
   ModelConfig config = small_model_config();
   config.n_layers = 1;
+  config.context_tokens = 256;
   return config;
 }
 

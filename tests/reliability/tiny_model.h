@@ -53,7 +53,7 @@ flexq_status create(std::unique_ptr<T, D>& handle, Function function, Args... ar
     REQUIRE(std::string(flexq_status_name(required_status_)) == "OK"); \
   } while (false)
 
-// One layer, small_model_config() otherwise.
+// One layer, context 256, small_model_config() otherwise.
 ModelConfig tiny_model_config();
 // Lets later TemporaryDirectory objects lie in memory where the machine offers that: thousands of
 // writes with their fsync would otherwise wait for a disk.
