@@ -1,4 +1,5 @@
-# Compiler settings, flexq_add_library (one per folder) and flexq_add_shared_library (libflexq.so).
+# Compiler settings, flexq_add_library and flexq_add_object_library (one per folder) and
+# flexq_add_shared_library (libflexq.so).
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
@@ -57,23 +58,31 @@ target_include_directories(flexq_build_config INTERFACE ${CMAKE_BINARY_DIR}/incl
 # One static library per folder: flexq_add_library(flexq_text SOURCES a.cpp b.cpp DEPS flexq_base).
 # The DEPS are the folder's only permitted neighbours; libflexq.so links them all.
 function(flexq_add_library name)
+  flexq_add_folder_library(${name} STATIC ${ARGN})
+endfunction()
+
+# The same for a folder whose symbols libflexq.so exports: those of archives are hidden.
+function(flexq_add_object_library name)
+  flexq_add_folder_library(${name} OBJECT ${ARGN})
+endfunction()
+
+function(flexq_add_folder_library name type)
   cmake_parse_arguments(ARG "" "" "SOURCES;DEPS" ${ARGN})
-  add_library(${name} STATIC ${ARG_SOURCES})
+  add_library(${name} ${type} ${ARG_SOURCES})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
   set_property(GLOBAL APPEND PROPERTY FLEXQ_LIBRARIES ${name})
 endfunction()
 
-# libflexq.so: flexq_add_shared_library(flexq SOURCES a.cpp DEPS flexq_runtime MAP flexq.map).
-# Only what the version script MAP names is exported; nothing of the static archives is.
+# libflexq.so: flexq_add_shared_library(flexq OBJECTS flexq_api MAP flexq.map), of an object library
+# and all that it depends on. Only what the version script MAP names is exported.
 function(flexq_add_shared_library name)
-  cmake_parse_arguments(ARG "" "MAP" "SOURCES;DEPS" ${ARGN})
+  cmake_parse_arguments(ARG "" "OBJECTS;MAP" "" ${ARGN})
   set(map ${CMAKE_CURRENT_SOURCE_DIR}/${ARG_MAP})
-  add_library(${name} SHARED ${ARG_SOURCES})
-  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/include
-    PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
-  target_link_libraries(${name} PRIVATE ${ARG_DEPS} flexq_build_config)
+  add_library(${name} SHARED)
+  target_include_directories(${name} INTERFACE ${CMAKE_SOURCE_DIR}/include)
+  target_link_libraries(${name} PRIVATE ${ARG_OBJECTS})
   target_link_options(${name} PRIVATE -Wl,--exclude-libs,ALL -Wl,--version-script=${map})
   set_target_properties(${name} PROPERTIES
-    VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${map})
+    VERSION ${PROJECT_VERSION} SOVERSION 0 LINK_DEPENDS ${map} LINKER_LANGUAGE CXX)
 endfunction()

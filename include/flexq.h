@@ -46,7 +46,10 @@
  *            FLEXQ_ERROR_STOPPED_BY_CALLBACK (FLEXQ_ERROR_CANCELLED for progress callbacks). A
  *            callback must not call back into the object it was called for, except to cancel.
  * Numbers    Counts and token ids are int32_t, byte lengths int64_t, durations nanoseconds unless
- *            named otherwise. Enumerations are passed as int32_t.
+ *            named otherwise. Enumerations are passed as int32_t. Results do not depend on the
+ *            calling thread's floating-point mode: a call, its callbacks included, runs in the
+ *            IEEE default mode (round to nearest, subnormals kept, no traps) and gives the
+ *            caller's mode back.
  *
  * ABI        The soname is libflexq.so.0 while the ABI may still change; flexq_abi_version() is
  *            compared by bindings at load. Status codes and enumeration values are never
@@ -149,6 +152,21 @@ typedef void (*flexq_log_callback)(int32_t level, const char* text, int64_t text
  */
 FLEXQ_API flexq_status flexq_set_log_callback(flexq_log_callback callback, int32_t max_level,
                                               void* user_data);
+
+/* Gives n_bytes (1 or more) aligned to `alignment` (a power of two), or NULL when there is no memory:
+ * the call that needs it then fails with FLEXQ_ERROR_OUT_OF_MEMORY. */
+typedef void* (*flexq_allocate_callback)(int64_t n_bytes, int64_t alignment, void* user_data);
+/* Takes back what the allocate callback gave, with the same n_bytes. */
+typedef void (*flexq_free_callback)(void* memory, int64_t n_bytes, void* user_data);
+
+/* Sets, for the whole process, where the large host buffers come from: weights, KV cache,
+ * workspaces, and the staging of loading and quantizing. Small objects (handles, token lists,
+ * vocabularies) stay with the C++ runtime. NULL and NULL (the default) is the C library. Both
+ * callbacks may be called from any thread, several at once, and must not call this function. Only
+ * while no such buffer is in use: before the first load, or after the last model and context are
+ * released. Errors: INVALID_STATE (buffers in use), INVALID_ARGUMENT (only one callback). */
+FLEXQ_API flexq_status flexq_set_allocator(flexq_allocate_callback allocate,
+                                           flexq_free_callback release, void* user_data);
 
 /* Progress of a long operation. done and total are bytes, tokens or windows, as the operation
  * says; done == total in the last call. Non-zero cancels: the operation returns

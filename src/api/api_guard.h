@@ -1,5 +1,6 @@
-// What every extern "C" function goes through: the exception barrier, the thread's last error,
-// reference-counted handles, and the two output conventions (buffers and info structs).
+// What every extern "C" function goes through: the exception barrier, the default floating-point
+// mode, the thread's last error, reference-counted handles, and the two output conventions (buffers
+// and info structs).
 #pragma once
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/floating_point.h"
 #include "base/status.h"
 #include "flexq.h"
 
@@ -23,6 +25,7 @@ flexq_status report_unknown_exception();
 // Runs body, which returns a Status; no exception gets out.
 template <typename Body>
 flexq_status guarded(Body&& body) {
+  const DefaultFloatingPoint environment;
   try {
     const Status status = body();
     return status.ok() ? FLEXQ_OK : report(status);

@@ -39,107 +39,141 @@ double shortest_decimal(float value) {
   return decimal;
 }
 
-Json architecture_json(const ModelConfig& config) {
-  Json rope = {{"type", rope_name(config.rope.type)}, {"theta", config.rope.theta}};
+// Everything is built in its place inside the document, and every container made by assignment: see
+// JsonDocument.
+Json& add_object(Json& list) {
+  return list.emplace_back(Json::object());
+}
+
+void set_list(Json& place, std::initializer_list<int64_t> values) {
+  place = Json::array();
+  for (const int64_t value : values)
+    place.push_back(value);
+}
+
+void set_shape(Json& place, const TensorSpec& spec) {
+  if (spec.is_vector()) {
+    set_list(place, {spec.cols});
+  } else {
+    set_list(place, {spec.rows, spec.cols});
+  }
+}
+
+void set_architecture(Json& out, const ModelConfig& config) {
+  out = Json::object();
+  out["type"] = "llama";
+  out["n_layers"] = config.n_layers;
+  out["n_embd"] = config.n_embd;
+  out["n_heads"] = config.n_heads;
+  out["n_kv_heads"] = config.n_kv_heads;
+  out["head_dim"] = config.head_dim;
+  out["n_ff"] = config.n_ff;
+  out["n_vocab"] = config.n_vocab;
+  out["context_tokens"] = config.context_tokens;
+  out["rms_norm_eps"] = shortest_decimal(config.rms_norm_eps);
+  Json& rope = out["rope"] = Json::object();
+  rope["type"] = rope_name(config.rope.type);
+  rope["theta"] = config.rope.theta;
   if (config.rope.type != RopeType::kDefault) rope["factor"] = config.rope.factor;
   if (config.rope.type == RopeType::kLlama3) {
     rope["low_freq_factor"] = config.rope.low_freq_factor;
     rope["high_freq_factor"] = config.rope.high_freq_factor;
     rope["original_context_tokens"] = config.rope.original_context_tokens;
   }
-  return {{"type", "llama"},
-          {"n_layers", config.n_layers},
-          {"n_embd", config.n_embd},
-          {"n_heads", config.n_heads},
-          {"n_kv_heads", config.n_kv_heads},
-          {"head_dim", config.head_dim},
-          {"n_ff", config.n_ff},
-          {"n_vocab", config.n_vocab},
-          {"context_tokens", config.context_tokens},
-          {"rms_norm_eps", shortest_decimal(config.rms_norm_eps)},
-          {"rope", std::move(rope)},
-          {"tied_embeddings", config.tied_embeddings},
-          {"attention_bias", config.attention_bias},
-          {"mlp_bias", config.mlp_bias},
-          {"bos_token_id", config.bos_token_id},
-          {"eos_token_ids", config.eos_token_ids}};
+  out["tied_embeddings"] = config.tied_embeddings;
+  out["attention_bias"] = config.attention_bias;
+  out["mlp_bias"] = config.mlp_bias;
+  out["bos_token_id"] = config.bos_token_id;
+  Json& ends = out["eos_token_ids"] = Json::array();
+  for (const int32_t id : config.eos_token_ids)
+    ends.push_back(id);
 }
 
-Json layers_json(const Bundle& bundle) {
-  Json layers = Json::array();
+void set_layers(Json& out, const Bundle& bundle) {
+  out = Json::array();
   for (size_t i = 0; i < bundle.tensors().size(); ++i) {
     const StoredTensor& tensor = bundle.tensors()[i];
     if (tensor.spec.role != TensorRole::kLinear) continue;
-    layers.push_back({{"name", tensor.spec.name},
-                      {"weight_bits", weight_bits(tensor.format)},
-                      {"activation_bits", tensor.activation_bits},
-                      {"shape", {tensor.spec.rows, tensor.spec.cols}},
-                      {"stored_bytes", bundle.stored_bytes(static_cast<int64_t>(i))}});
+    Json& layer = add_object(out);
+    layer["name"] = tensor.spec.name;
+    layer["weight_bits"] = weight_bits(tensor.format);
+    layer["activation_bits"] = tensor.activation_bits;
+    set_shape(layer["shape"], tensor.spec);
+    layer["stored_bytes"] = bundle.stored_bytes(static_cast<int64_t>(i));
   }
-  return layers;
 }
 
-Json tensors_json(const Bundle& bundle) {
-  Json tensors = Json::array();
+void set_tensors(Json& out, const Bundle& bundle) {
+  out = Json::array();
   for (size_t i = 0; i < bundle.tensors().size(); ++i) {
     const StoredTensor& tensor = bundle.tensors()[i];
     if (tensor.spec.role == TensorRole::kLinear) continue;
-    Json shape =
-        tensor.spec.is_vector() ? Json{tensor.spec.cols} : Json{tensor.spec.rows, tensor.spec.cols};
-    tensors.push_back({{"name", tensor.spec.name},
-                       {"format", format_name(tensor.format)},
-                       {"shape", std::move(shape)},
-                       {"stored_bytes", bundle.stored_bytes(static_cast<int64_t>(i))}});
+    Json& entry = add_object(out);
+    entry["name"] = tensor.spec.name;
+    entry["format"] = format_name(tensor.format);
+    set_shape(entry["shape"], tensor.spec);
+    entry["stored_bytes"] = bundle.stored_bytes(static_cast<int64_t>(i));
   }
-  return tensors;
 }
 
-Result<Json> tokenizer_json(Bundle& bundle) {
-  if (!bundle.has_section(kTokenizerSection)) return Json(nullptr);
+Status set_tokenizer(Json& out, Bundle& bundle) {
+  out = nullptr;
+  if (!bundle.has_section(kTokenizerSection)) return Status();
   FLEXQ_ASSIGN_OR_RETURN(const HostBuffer bytes, bundle.read_section(kTokenizerSection));
   Result<TokenizerData> parsed = parse_tokenizer(bytes.span());
   if (!parsed.ok()) return std::move(parsed).status().with_context(bundle.source_name());
   const TokenizerData& data = *parsed;
-  return Json{{"type", "sentencepiece-bpe"},
-              {"n_vocab", data.n_vocab()},
-              {"bos_id", data.bos_id},
-              {"eos_id", data.eos_id},
-              {"unk_id", data.unk_id},
-              {"add_bos", data.add_bos},
-              {"byte_fallback", data.byte_fallback}};
+  out = Json::object();
+  out["type"] = "sentencepiece-bpe";
+  out["n_vocab"] = data.n_vocab();
+  out["bos_id"] = data.bos_id;
+  out["eos_id"] = data.eos_id;
+  out["unk_id"] = data.unk_id;
+  out["add_bos"] = data.add_bos;
+  out["byte_fallback"] = data.byte_fallback;
+  return Status();
 }
 
-Result<Json> provenance_json(const BundleProvenance& provenance) {
-  Json json = {{"tool_version", provenance.tool_version}, {"source", provenance.source}};
+Status set_provenance(Json& out, const BundleProvenance& provenance) {
+  out = Json::object();
+  out["tool_version"] = provenance.tool_version;
+  out["source"] = provenance.source;
   if (!provenance.source_config_json.empty()) {
-    FLEXQ_ASSIGN_OR_RETURN(json["source_config"],
+    FLEXQ_ASSIGN_OR_RETURN(JsonDocument config,
                            parse_json(provenance.source_config_json, "source config.json"));
+    out["source_config"].swap(config.root());
   }
-  json["evidence"] = Json::array();
+  Json& list = out["evidence"] = Json::array();
   for (const BundleEvidence& evidence : provenance.evidence) {
-    json["evidence"].push_back(
-        {{"tensor", evidence.tensor}, {"metric", evidence.metric}, {"value", evidence.value}});
+    Json& entry = add_object(list);
+    entry["tensor"] = evidence.tensor;
+    entry["metric"] = evidence.metric;
+    entry["value"] = evidence.value;
   }
+  if (provenance.key_values.empty()) return Status();
+  Json& more = out["more"] = Json::object();
   for (const auto& [key, value] : provenance.key_values)
-    json["more"][key] = value;
-  return json;
+    more[key] = value;
+  return Status();
 }
 
 }  // namespace
 
 Result<std::string> bundle_json(Bundle& bundle) {
-  Json json;
+  JsonDocument document;
+  Json& json = document.root() = Json::object();
   json["format_version"] = bundle.header().format_version;
-  json["architecture"] = architecture_json(bundle.config());
-  json["quantization"] = {{"policy", bundle.policy()},
-                          {"group_size", bundle.group_size()},
-                          {"layers", layers_json(bundle)}};
-  json["tensors"] = tensors_json(bundle);
+  set_architecture(json["architecture"], bundle.config());
+  Json& quantization = json["quantization"] = Json::object();
+  quantization["policy"] = bundle.policy();
+  quantization["group_size"] = bundle.group_size();
+  set_layers(quantization["layers"], bundle);
+  set_tensors(json["tensors"], bundle);
   json["size_bytes"] = bundle.file_bytes();
   json["bits_per_weight"] = bundle.linear_bits_per_weight();
-  FLEXQ_ASSIGN_OR_RETURN(json["tokenizer"], tokenizer_json(bundle));
+  FLEXQ_RETURN_IF_ERROR(set_tokenizer(json["tokenizer"], bundle));
   if (bundle.chat_template() != nullptr) json["chat_template"] = *bundle.chat_template();
-  FLEXQ_ASSIGN_OR_RETURN(json["provenance"], provenance_json(bundle.provenance()));
+  FLEXQ_RETURN_IF_ERROR(set_provenance(json["provenance"], bundle.provenance()));
   return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 

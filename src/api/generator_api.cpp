@@ -147,6 +147,8 @@ flexq_status flexq_generator_create(flexq_context* context, const flexq_generato
         made->generator,
         flexq::Generator::create(
             held->context, options != nullptr ? options->options : flexq::GeneratorOptions()));
+    made->alternative_tokens.reserve(kMaxAlternatives);  // so that no computed event gets lost
+    made->alternative_log_probs.reserve(kMaxAlternatives);
     *generator = made.release();
     return Status();
   });

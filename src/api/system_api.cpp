@@ -6,6 +6,7 @@
 
 #include "api/api_guard.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "bundle/bundle_format.h"
 #include "device/device.h"
 #include "generated/flexq_build_config.h"
@@ -73,6 +74,11 @@ flexq_status flexq_set_log_callback(flexq_log_callback callback, int32_t max_lev
     flexq::set_log_callback(callback, static_cast<flexq::LogLevel>(max_level), user_data);
     return Status();
   });
+}
+
+flexq_status flexq_set_allocator(flexq_allocate_callback allocate, flexq_free_callback release,
+                                 void* user_data) {
+  return guarded([&] { return flexq::set_host_allocator({allocate, release, user_data}); });
 }
 
 int32_t flexq_device_count(void) {

@@ -100,6 +100,13 @@ bool is_regular_file(const std::string& path) {
   return os::stat(path.c_str(), &info) == 0 && S_ISREG(info.st_mode);
 }
 
+Result<bool> regular_file_exists(const std::string& path) {
+  struct stat info {};
+  if (os::stat(path.c_str(), &info) == 0) return S_ISREG(info.st_mode);
+  if (errno == ENOENT || errno == ENOTDIR) return false;
+  return os::error("find", path, errno);
+}
+
 Result<std::vector<std::string>> list_directory(const std::string& path) {
   FLEXQ_RETURN_IF_ERROR(refuse_embedded_nul(path));
   const int fd = os::open(path.c_str(), O_RDONLY | O_DIRECTORY, 0);

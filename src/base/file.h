@@ -38,6 +38,8 @@ Result<std::string> read_text_file(const std::string& path, int64_t max_bytes);
 
 bool is_directory(const std::string& path);
 bool is_regular_file(const std::string& path);
+// The same for files that may be missing: an error of the look-up is an error, not an absence.
+Result<bool> regular_file_exists(const std::string& path);
 // Names (not paths) of the entries of a folder, sorted.
 Result<std::vector<std::string>> list_directory(const std::string& path);
 

@@ -38,7 +38,7 @@ class DocumentBuilder final : public nlohmann::json_sax<Json> {
  public:
   explicit DocumentBuilder(const size_t* position) : position_(position) {}
 
-  Json take_document() { return std::move(document_); }
+  JsonDocument take_document() { return std::move(document_); }
   const std::string& problem() const { return problem_; }
   size_t problem_position() const { return problem_position_; }
 
@@ -94,8 +94,8 @@ class DocumentBuilder final : public nlohmann::json_sax<Json> {
   // Puts `value` where the document expects one; returns its place.
   Json* place(Json value) {
     if (depth_ == 0) {
-      document_ = std::move(value);
-      return &document_;
+      document_.root() = std::move(value);
+      return &document_.root();
     }
     Json& parent = *open_[depth_ - 1];
     if (parent.is_array()) {
@@ -125,7 +125,7 @@ class DocumentBuilder final : public nlohmann::json_sax<Json> {
   }
 
   const size_t* position_;
-  Json document_;
+  JsonDocument document_;
   std::array<Json*, kMaxJsonDepth> open_{};  // the containers around the current value
   size_t depth_ = 0;
   Json* member_ = nullptr;  // the place of the value that follows a key
@@ -133,13 +133,61 @@ class DocumentBuilder final : public nlohmann::json_sax<Json> {
   size_t problem_position_ = 0;
 };
 
+bool has_members(const Json& value) {
+  return value.is_structured() && !value.empty();
+}
+
+Json& last_member(Json& container) {
+  if (container.is_array()) return container.get_ptr<Json::array_t*>()->back();
+  return std::prev(container.get_ptr<Json::object_t*>()->end())->second;
+}
+
+void drop_last_member(Json& container) {
+  if (container.is_array()) {
+    container.get_ptr<Json::array_t*>()->pop_back();
+  } else {
+    Json::object_t& object = *container.get_ptr<Json::object_t*>();
+    object.erase(std::prev(object.end()));
+  }
+}
+
+// Drops the members of all containers, innermost first.
+void take_apart(Json& root) {
+  // A parsed document may be part of one that was built around it.
+  std::array<Json*, 2 * kMaxJsonDepth> path;
+  size_t depth = 0;
+  if (has_members(root)) path[depth++] = &root;
+  while (depth > 0) {
+    Json& container = *path[depth - 1];
+    Json& member = last_member(container);
+    if (has_members(member) && depth < path.size()) {
+      path[depth++] = &member;
+      continue;
+    }
+    drop_last_member(container);
+    if (container.empty()) --depth;
+  }
+}
+
 }  // namespace
+
+JsonDocument& JsonDocument::operator=(JsonDocument&& other) noexcept {
+  if (this != &other) {
+    take_apart(root_);
+    root_ = std::move(other.root_);
+  }
+  return *this;
+}
+
+JsonDocument::~JsonDocument() {
+  take_apart(root_);
+}
 
 void json_misuse(const char* condition) {
   throw std::logic_error(condition);
 }
 
-Result<Json> parse_json(std::string_view text, const std::string& name) {
+Result<JsonDocument> parse_json(std::string_view text, const std::string& name) {
   size_t position = 0;
   DocumentBuilder builder(&position);
   const CountingIterator begin(text.data(), &position);

@@ -20,6 +20,7 @@ namespace flexq {
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/status.h"
 
@@ -29,10 +30,31 @@ using Json = nlohmann::json;
 
 inline constexpr int kMaxJsonDepth = 64;  // nested arrays and objects
 
+// Owns a document. The destructor of nlohmann::json allocates where a container has members, and
+// ends the process when that fails; this one takes the document apart first, without allocating.
+// So a container with members must live in a JsonDocument, be it for the time of building it:
+// elsewhere only scalars, empty containers and references into documents. And a value becomes a
+// container by assignment (value = Json::object()), not by [] or push_back on null, which fail
+// half-way.
+class JsonDocument {
+ public:
+  JsonDocument() = default;
+  explicit JsonDocument(Json root) noexcept : root_(std::move(root)) {}
+  JsonDocument(JsonDocument&& other) noexcept : root_(std::move(other.root_)) {}
+  JsonDocument& operator=(JsonDocument&& other) noexcept;
+  ~JsonDocument();
+
+  Json& root() & { return root_; }
+  const Json& root() const& { return root_; }
+
+ private:
+  Json root_;
+};
+
 // Parses `text` (UTF-8). Malformed text, nesting deeper than kMaxJsonDepth and duplicate keys in
 // one object are kCorrupt, with `name` (a file name) and the byte position in the message. Never
 // throws anything but std::bad_alloc. Access the result by find(), is_string() and the like:
 // at() and get<T>() throw on a wrong type.
-Result<Json> parse_json(std::string_view text, const std::string& name);
+Result<JsonDocument> parse_json(std::string_view text, const std::string& name);
 
 }  // namespace flexq

@@ -21,6 +21,20 @@ struct HostMemoryCounters {
 HostMemoryCounters host_memory_counters();
 void reset_host_memory_peak();
 
+// The host's memory in place of the C library's.
+struct HostAllocator {
+  // `bytes` (1 or more) aligned to `alignment`, a power of two; null when there is no memory.
+  void* (*allocate)(int64_t bytes, int64_t alignment, void* user_data) = nullptr;
+  // Takes back what allocate() gave, with the same size.
+  void (*release)(void* memory, int64_t bytes, void* user_data) = nullptr;
+  void* user_data = nullptr;
+};
+
+// Where all later buffers come from; null functions bring the C library back. Both functions are
+// called from any thread, several at once, and must not call this. kInvalidState while any buffer
+// is live, kInvalidArgument when only one function is given.
+Status set_host_allocator(const HostAllocator& allocator);
+
 // Test hook: consulted before each allocation with its size; returning false makes it fail.
 // Null (the default) removes it. Not for concurrent change while buffers are being allocated.
 using AllocationGate = bool (*)(int64_t bytes, void* user_data);

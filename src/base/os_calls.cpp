@@ -94,6 +94,7 @@ Status error(const char* action, const std::string& path, int error_number) {
   // EFBIG: the file system or a resource limit has no room for a file of that size.
   if (error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG)
     code = StatusCode::kNoSpace;
+  if (error_number == ENOMEM) code = StatusCode::kOutOfMemory;
   char buffer[256];
   return Status::error(code, "%s: cannot %s: %s", path.c_str(), action,
                        strerror_r(error_number, buffer, sizeof buffer));

@@ -39,7 +39,7 @@ int unlink(const char* path);
 int try_lock(int fd);  // flock(LOCK_EX | LOCK_NB): held until the file description is closed
 void close(int fd);    // never retried: on Linux the descriptor is gone whatever close() says
 
-// kNotFound, kNoSpace or kIo for an errno value: "PATH: cannot ACTION: reason".
+// kNotFound, kNoSpace, kOutOfMemory or kIo for an errno value: "PATH: cannot ACTION: reason".
 Status error(const char* action, const std::string& path, int error_number);
 
 }  // namespace flexq::os

@@ -1,5 +1,6 @@
 #include "base/sha256.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/provider.h>
 
@@ -7,6 +8,15 @@
 
 namespace flexq {
 namespace {
+
+// What fails in its scope leaves nothing in the thread's OpenSSL error queue, which is the host's.
+class OwnErrors {
+ public:
+  OwnErrors() { ERR_set_mark(); }
+  ~OwnErrors() { ERR_pop_to_mark(); }
+  OwnErrors(const OwnErrors&) = delete;
+  OwnErrors& operator=(const OwnErrors&) = delete;
+};
 
 // SHA-256 from a library context of our own, so that the host's OpenSSL configuration (other
 // providers, FIPS mode) neither changes nor breaks it. Never freed: OpenSSL's own exit handler may
@@ -39,14 +49,18 @@ void require(int success) {
 }  // namespace
 
 struct Sha256::State {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-  State() = default;
+  EVP_MD_CTX* context;
+  State() {
+    const OwnErrors errors;
+    context = EVP_MD_CTX_new();
+  }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
   ~State() { EVP_MD_CTX_free(context); }
 };
 
 Sha256::Sha256() : state_(std::make_unique<State>()) {
+  const OwnErrors errors;
   require(state_->context != nullptr ? 1 : 0);
   require(EVP_DigestInit_ex2(state_->context, sha256_method(), nullptr));
 }
@@ -54,10 +68,12 @@ Sha256::Sha256() : state_(std::make_unique<State>()) {
 Sha256::~Sha256() = default;
 
 void Sha256::update(std::span<const uint8_t> bytes) {
+  const OwnErrors errors;
   require(EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()));
 }
 
 Sha256Digest Sha256::finish() {
+  const OwnErrors errors;
   Sha256Digest digest{};
   require(EVP_DigestFinal_ex(state_->context, digest.data(), nullptr));
   return digest;

@@ -128,6 +128,13 @@ class SegmentWalk {
       return Status::error(StatusCode::kCorrupt, "%s: stored size is %lld, expected 1 to %lld",
                            name.c_str(), static_cast<long long>(chunk.stored_bytes),
                            static_cast<long long>(chunk.raw_bytes));
+    // Both are at most kMaxPieceBytes.
+    if (chunk.raw_bytes > chunk.stored_bytes * kMaxExpansion)
+      return Status::error(StatusCode::kLimitExceeded,
+                           "%s: %lld stored bytes for %lld decoded, expected at least %lld",
+                           name.c_str(), static_cast<long long>(chunk.stored_bytes),
+                           static_cast<long long>(chunk.raw_bytes),
+                           static_cast<long long>(ceil_div(chunk.raw_bytes, kMaxExpansion)));
     // Chunks follow each other: an offset that differs would leave a hole or overlap.
     cursor_.align_up(kChunkAlignment);
     FLEXQ_EXPECT_EQUAL(name, "offset", chunk.offset, cursor_.value());

@@ -194,6 +194,8 @@ Status ChunkDecompressor::decompress(std::span<const uint8_t> stored, std::span<
   const size_t n =
       ZSTD_decompressDCtx(context, out.data(), out.size(), stored.data(), stored.size());
   pool_->give_back(context);
+  if (ZSTD_isError(n) != 0 && ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+    return Status::out_of_memory("decompression context", static_cast<int64_t>(out.size()));
   if (ZSTD_isError(n) != 0)
     return Status::error(StatusCode::kCorrupt, "zstd frame does not decode: %s",
                          ZSTD_getErrorName(n));

@@ -118,13 +118,15 @@ Status Checkpoint::read_config() {
   FLEXQ_ASSIGN_OR_RETURN(config_, read_config_json(config_json_, path));
 
   const std::string generation_path = directory_ + "/generation_config.json";
-  if (!is_regular_file(generation_path)) return Status();
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_generation, regular_file_exists(generation_path));
+  if (!has_generation) return Status();
   FLEXQ_ASSIGN_OR_RETURN(const std::string text, read_text_file(generation_path, kMaxConfigBytes));
   return merge_generation_config(text, generation_path, &config_);
 }
 
 Status Checkpoint::open_shards() {
-  if (is_regular_file(directory_ + "/" + kSingleFile)) return add_shard(kSingleFile);
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_single, regular_file_exists(directory_ + "/" + kSingleFile));
+  if (has_single) return add_shard(kSingleFile);
   const std::string index_path = directory_ + "/" + kIndexFile;
   if (!is_regular_file(index_path)) return no_weights(directory_);
   FLEXQ_ASSIGN_OR_RETURN(const std::string text, read_text_file(index_path, kMaxIndexBytes));

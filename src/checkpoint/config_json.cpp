@@ -8,11 +8,11 @@
 namespace flexq {
 namespace {
 
-Result<Json> parse_object(std::string_view text, const std::string& path) {
-  FLEXQ_ASSIGN_OR_RETURN(Json document, parse_json(text, path));
-  if (!document.is_object()) {
+Result<JsonDocument> parse_object(std::string_view text, const std::string& path) {
+  FLEXQ_ASSIGN_OR_RETURN(JsonDocument document, parse_json(text, path));
+  if (!document.root().is_object()) {
     return Status::error(StatusCode::kCorrupt, "%s: expected a JSON object, found %s", path.c_str(),
-                         document.type_name());
+                         document.root().type_name());
   }
   return document;
 }
@@ -151,8 +151,8 @@ void read_eos_ids(JsonFields& fields, std::vector<int32_t>* ids) {
 }  // namespace
 
 Result<ModelConfig> read_config_json(std::string_view text, const std::string& path) {
-  FLEXQ_ASSIGN_OR_RETURN(const Json document, parse_object(text, path));
-  JsonFields fields(document, path);
+  FLEXQ_ASSIGN_OR_RETURN(const JsonDocument document, parse_object(text, path));
+  JsonFields fields(document.root(), path);
   FLEXQ_RETURN_IF_ERROR(check_architecture(fields));
   FLEXQ_RETURN_IF_ERROR(refuse_quantized(fields));
   const std::string hidden_act = fields.string("hidden_act");
@@ -192,8 +192,8 @@ Result<ModelConfig> read_config_json(std::string_view text, const std::string& p
 
 Status merge_generation_config(std::string_view text, const std::string& path,
                                ModelConfig* config) {
-  FLEXQ_ASSIGN_OR_RETURN(const Json document, parse_object(text, path));
-  JsonFields fields(document, path);
+  FLEXQ_ASSIGN_OR_RETURN(const JsonDocument document, parse_object(text, path));
+  JsonFields fields(document.root(), path);
   read_eos_ids(fields, &config->eos_token_ids);
   FLEXQ_RETURN_IF_ERROR(fields.status());
   return validate_config(*config, path);

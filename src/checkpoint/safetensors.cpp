@@ -141,7 +141,8 @@ Result<std::vector<SafetensorsEntry>> parse_header(std::string_view text, int64_
                                                    int64_t file_bytes) {
   if (text.empty() || text.front() != '{')
     return Status::error(StatusCode::kCorrupt, "expected a safetensors header, a JSON object");
-  FLEXQ_ASSIGN_OR_RETURN(const Json header, parse_json(text, "header"));
+  FLEXQ_ASSIGN_OR_RETURN(const JsonDocument document, parse_json(text, "header"));
+  const Json& header = document.root();
   if (header.size() > kMaxTensors + 1) {
     return Status::error(StatusCode::kLimitExceeded, "%zu tensors, expected at most %zu",
                          header.size(), kMaxTensors);

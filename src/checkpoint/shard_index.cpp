@@ -31,7 +31,8 @@ Status check_shard_name(const std::string& name, const std::string& path) {
 
 Result<std::map<std::string, std::string>> read_shard_index(std::string_view text,
                                                             const std::string& path) {
-  FLEXQ_ASSIGN_OR_RETURN(const Json document, parse_json(text, path));
+  FLEXQ_ASSIGN_OR_RETURN(const JsonDocument parsed, parse_json(text, path));
+  const Json& document = parsed.root();
   const auto corrupt = [&](const char* what) {
     return Status::error(StatusCode::kCorrupt, "%s: %s", path.c_str(), what);
   };

@@ -48,10 +48,12 @@ std::string base_name(std::string_view path) {
 // The chat template of tokenizer_config.json, verbatim, where there is one.
 Result<std::optional<std::string>> read_chat_template(const std::string& directory) {
   const std::string path = directory + "/tokenizer_config.json";
-  if (!is_regular_file(path)) return std::optional<std::string>();
+  FLEXQ_ASSIGN_OR_RETURN(const bool exists, regular_file_exists(path));
+  if (!exists) return std::optional<std::string>();
   constexpr int64_t kMaxFileBytes = int64_t{16} << 20;  // added tokens make some of them long
   FLEXQ_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxFileBytes));
-  FLEXQ_ASSIGN_OR_RETURN(const Json json, parse_json(text, path));
+  FLEXQ_ASSIGN_OR_RETURN(const JsonDocument document, parse_json(text, path));
+  const Json& json = document.root();
   if (!json.is_object()) return std::optional<std::string>();
   const auto found = json.find("chat_template");
   if (found == json.end() || !found->is_string()) return std::optional<std::string>();

@@ -120,38 +120,50 @@ Status Context::check_items(std::span<const BatchItem> items) const {
   return Status();
 }
 
-Status Context::append(std::span<const BatchItem> items) {
-  for (size_t i = 0; i < items.size(); ++i) {
-    Status status =
-        cache_.append(items[i].sequence, items[i].tokens,
-                      [&](int32_t from, int32_t to) { return executor_->copy_page(from, to); });
-    if (status.ok()) continue;
-    for (size_t j = 0; j < i; ++j) {
-      const auto added = static_cast<int32_t>(items[j].tokens.size());
-      cache_.rewind(items[j].sequence, cache_.length(items[j].sequence) - added);
+// The tokens of a batch in the cache: taken out again at the end of the scope, by an exception too,
+// unless they were kept.
+class Context::Appended {
+ public:
+  Appended(Context& context, std::span<const BatchItem> items) : context_(context), items_(items) {}
+  ~Appended() {
+    for (const BatchItem& item : items_.first(n_appended_)) {
+      const auto added = static_cast<int32_t>(item.tokens.size());
+      context_.cache_.rewind(item.sequence, context_.cache_.length(item.sequence) - added);
     }
-    return status;
   }
-  return Status();
-}
+  Appended(const Appended&) = delete;
+  Appended& operator=(const Appended&) = delete;
+
+  Status append() {
+    for (const BatchItem& item : items_) {
+      FLEXQ_RETURN_IF_ERROR(
+          context_.cache_.append(item.sequence, item.tokens, [&](int32_t from, int32_t to) {
+            return context_.executor_->copy_page(from, to);
+          }));
+      ++n_appended_;
+    }
+    return Status();
+  }
+  void keep() { n_appended_ = 0; }
+
+ private:
+  Context& context_;
+  const std::span<const BatchItem> items_;
+  size_t n_appended_ = 0;
+};
 
 Status Context::decode(std::span<const BatchItem> items, StopCheck stop) {
   const DefaultFloatingPoint environment;
   n_output_rows_ = 0;
   FLEXQ_RETURN_IF_ERROR(check_items(items));
   FLEXQ_RETURN_IF_ERROR(stop());
-  FLEXQ_RETURN_IF_ERROR(append(items));
+  Appended appended(*this, items);
+  FLEXQ_RETURN_IF_ERROR(appended.append());
   if (poison_workspace_) executor_->poison_workspace();
   const int64_t start = now_ns();
   Status status = run_items(items, stop);
   counters_.compute_ns += now_ns() - start;
-  if (!status.ok()) {
-    n_output_rows_ = 0;
-    for (const BatchItem& item : items) {
-      const auto added = static_cast<int32_t>(item.tokens.size());
-      cache_.rewind(item.sequence, cache_.length(item.sequence) - added);
-    }
-  }
+  if (status.ok()) appended.keep();
   return status;
 }
 
@@ -209,12 +221,13 @@ Status Context::run_items(std::span<const BatchItem> items, StopCheck stop) {
     FLEXQ_RETURN_IF_ERROR(stop());
     FLEXQ_RETURN_IF_ERROR(executor_->logits(model_->llama->lm_head(), 0, 0, n_rows));
   }
+  FLEXQ_RETURN_IF_ERROR(check_output_rows(n_rows));
   n_output_rows_ = n_rows;
-  return check_output_rows();
+  return Status();
 }
 
-Status Context::check_output_rows() const {
-  for (int32_t row = 0; row < n_output_rows_; ++row) {
+Status Context::check_output_rows(int32_t n_rows) const {
+  for (int32_t row = 0; row < n_rows; ++row) {
     if (!all_finite(executor_->logits_row(row), plan_.shape.n_vocab) ||
         !all_finite(executor_->hidden_row(row), plan_.shape.n_embd)) {
       return Status::error(
@@ -236,7 +249,8 @@ Status Context::score(std::span<const int32_t> tokens, float* log_probs,
   }
   const BatchItem item{0, tokens, OutputRows::kNone};
   FLEXQ_RETURN_IF_ERROR(check_items({&item, 1}));
-  FLEXQ_RETURN_IF_ERROR(append({&item, 1}));
+  Appended appended(*this, {&item, 1});  // never kept
+  FLEXQ_RETURN_IF_ERROR(appended.append());
   if (poison_workspace_) executor_->poison_workspace();
 
   const LlamaModel& llama = *model_->llama;
@@ -283,7 +297,6 @@ Status Context::score(std::span<const int32_t> tokens, float* log_probs,
     }
   }
   counters_.compute_ns += now_ns() - start;
-  cache_.rewind(0, 0);
   return status;
 }
 

@@ -83,15 +83,15 @@ class Context {
 
  private:
   friend class ContextUse;
+  class Appended;
   Context() = default;
   Status check_sequence(int32_t sequence) const;
   Status check_items(std::span<const BatchItem> items) const;
-  Status append(std::span<const BatchItem> items);
   Status run_items(std::span<const BatchItem> items, StopCheck stop);
   // Forward pass over the n_tokens tokens staged in chunk_*.
   Status run_chunk(int32_t n_tokens, StopCheck stop);
   void stage_token(int32_t index, int32_t sequence, int32_t position);
-  Status check_output_rows() const;
+  Status check_output_rows(int32_t n_rows) const;
 
   std::shared_ptr<const LoadedModel> model_;
   ContextPlan plan_;

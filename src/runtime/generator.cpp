@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/memory_guard.h"
+
 namespace flexq {
 namespace {
 
@@ -71,7 +73,7 @@ Status Generator::start_tokens(std::span<const int32_t> tokens) {
                            n_vocab - 1, token);
     }
   }
-  prompt_.assign(tokens.begin(), tokens.end());
+  std::vector<int32_t> prompt(tokens.begin(), tokens.end());
   if (context_->model().tokenizer != nullptr) {
     // The stream needs everything before the answer, history included. Ids that the model has but
     // its tokenizer lacks (padded vocabularies) stand for no text.
@@ -87,6 +89,7 @@ Status Generator::start_tokens(std::span<const int32_t> tokens) {
                                                                    before, options_.stop_strings));
     stream_.emplace(std::move(stream));
   }
+  prompt_ = std::move(prompt);
   start_ns_ = now_ns();
   deadline_ns_ = options_.deadline_ms > 0 ? start_ns_ + options_.deadline_ms * 1'000'000 : 0;
   state_ = State::kStarted;
@@ -118,31 +121,37 @@ Status Generator::advance() {
   return status;
 }
 
-Status Generator::fail(Status status) {
-  stats_.finish_reason = status.code() == StatusCode::kCancelled          ? FinishReason::kCancelled
-                         : status.code() == StatusCode::kDeadlineExceeded ? FinishReason::kDeadline
-                                                                          : FinishReason::kError;
-  if (stream_) text_ += stream_->finish();
+// The answer is over before its last text is added: that may fail for want of memory.
+std::string_view Generator::end(FinishReason reason) {
+  stats_.finish_reason = reason;
   state_ = State::kFinished;
+  if (!stream_) return {};
+  const std::string_view text = stream_->finish();
+  text_ += text;
+  return text;
+}
+
+Status Generator::fail(Status status) {
+  const FinishReason reason =
+      status.code() == StatusCode::kCancelled          ? FinishReason::kCancelled
+      : status.code() == StatusCode::kDeadlineExceeded ? FinishReason::kDeadline
+                                                       : FinishReason::kError;
+  // Held-back text that finds no memory is lost; the error that ended the answer is what counts.
+  static_cast<void>(guard_memory("text of an answer", [&]() -> Status {
+    end(reason);
+    return Status();
+  }));
   return status;
 }
 
 void Generator::stop_by_callback() {
-  if (state_ == State::kFinished) return;
-  stats_.finish_reason = FinishReason::kCancelled;
-  if (stream_) text_ += stream_->finish();
-  state_ = State::kFinished;
+  if (state_ != State::kFinished) end(FinishReason::kCancelled);
 }
 
 TokenEvent Generator::finish(FinishReason reason) {
   TokenEvent event;
   event.finish_reason = reason;
-  if (stream_) {
-    event.text = stream_->finish();
-    text_ += event.text;
-  }
-  stats_.finish_reason = reason;
-  state_ = State::kFinished;
+  event.text = end(reason);
   return event;
 }
 
@@ -153,37 +162,48 @@ Result<TokenEvent> Generator::next() {
                                                    : "generator: expected a running answer, found "
                                                      "a finished one");
   }
-  if (pending_ != FinishReason::kNone) return finish(pending_);
-  Status advanced = advance();
-  if (!advanced.ok()) return fail(std::move(advanced));
+  const size_t n_generated = generated_.size();
+  const int32_t n_cached = context_->cache().length(options_.sequence);
+  TokenEvent event;
+  Status status = guard_memory("generator", [&] { return step(&event); });
+  if (status.ok()) return event;
+  // A step that fails leaves no trace: neither a token without its text nor its keys and values.
+  generated_.resize(n_generated);
+  FLEXQ_RETURN_IF_ERROR(context_->rewind(options_.sequence, n_cached));
+  return fail(std::move(status));
+}
 
+Status Generator::step(TokenEvent* event) {
+  if (pending_ != FinishReason::kNone) {
+    *event = finish(pending_);
+    return Status();
+  }
+  FLEXQ_RETURN_IF_ERROR(advance());
   const int64_t begin = now_ns();
   const ExecutorShape& shape = context_->plan().shape;
   const std::span<const float> logits(context_->logits_row(0), static_cast<size_t>(shape.n_vocab));
   const std::span<const int32_t> history = context_->cache().tokens(options_.sequence);
   const auto position = static_cast<int32_t>(history.size());
-  Result<SampledToken> sampled = sampler_.sample(options_.sampling, logits, history, position);
-  if (!sampled.ok()) return fail(std::move(sampled).status());
-  const int32_t token = sampled->token;
+  FLEXQ_ASSIGN_OR_RETURN(const SampledToken sampled,
+                         sampler_.sample(options_.sampling, logits, history, position));
+  const int32_t token = sampled.token;
   if (options_.n_alternatives > 0) {
     sampler_.most_probable(logits, options_.n_alternatives, alternatives_);
   }
   if (stats_.time_to_first_token_ns == 0) stats_.time_to_first_token_ns = now_ns() - start_ns_;
   if (context_->model().is_end_token(token) && !options_.ignore_end) {
-    return finish(FinishReason::kStop);
+    *event = finish(FinishReason::kStop);
+    return Status();
   }
 
   generated_.push_back(token);
-  TokenEvent event;
-  event.token = token;
-  event.position = position;
-  event.log_prob = sampled->log_prob;
-  event.alternatives = alternatives_;
+  event->token = token;
+  event->position = position;
+  event->log_prob = sampled.log_prob;
+  event->alternatives = alternatives_;
   if (stream_ && token < context_->model().tokenizer->n_vocab()) {
-    Result<std::string_view> text = stream_->push(token);
-    if (!text.ok()) return fail(std::move(text).status());
-    event.text = *text;
-    text_ += *text;
+    FLEXQ_ASSIGN_OR_RETURN(event->text, stream_->push(token));
+    text_ += event->text;
   }
   const auto n_generated = static_cast<int64_t>(generated_.size());
   if (stream_ && stream_->stopped()) {
@@ -192,7 +212,7 @@ Result<TokenEvent> Generator::next() {
     pending_ = FinishReason::kLength;
   }
   stats_.decode_ns += now_ns() - begin;
-  return event;
+  return Status();
 }
 
 }  // namespace flexq

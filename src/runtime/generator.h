@@ -79,6 +79,10 @@ class Generator {
   Status check_stop() const;
   // Computes the logits for the next token: the prompt at first, then the last token.
   Status advance();
+  // One event: computes, draws and renders a token, or ends the answer.
+  Status step(TokenEvent* event);
+  // Ends the answer; the text that was held back is added to it and returned.
+  std::string_view end(FinishReason reason);
   Status fail(Status status);
   TokenEvent finish(FinishReason reason);
 

@@ -126,12 +126,12 @@ Status validate_section(const std::vector<int64_t>& chunk_bytes) {
   for (const int64_t bytes : chunk_bytes) {
     ChunkEntry& chunk = directory.sections[0].chunks.emplace_back();
     chunk.offset = cursor;
-    chunk.stored_bytes = kChunkAlignment;
+    chunk.stored_bytes = std::max(kChunkAlignment, bytes / kMaxExpansion);
     chunk.codec = ChunkCodec::kZstd;
     chunk.row_begin = row;
     chunk.n_rows = chunk.raw_bytes = bytes;
     row = checked_add(row, bytes).value_or(INT64_MAX);
-    cursor += kChunkAlignment;
+    cursor = align_up(cursor + chunk.stored_bytes, kChunkAlignment);
   }
   return validate_directory(&directory, align_up(cursor, kSegmentAlignment), {}, "test");
 }

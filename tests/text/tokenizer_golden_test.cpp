@@ -13,8 +13,8 @@ namespace {
 void check_golden(const Tokenizer& tokenizer, const std::string& path) {
   auto golden = parse_json(read_file(path), path);
   REQUIRE_MESSAGE(golden.ok(), golden.status().message());
-  REQUIRE(golden->size() > 5);
-  for (const Json& entry : *golden) {
+  REQUIRE(golden->root().size() > 5);
+  for (const Json& entry : golden->root()) {
     const std::string text = entry["text"].get<std::string>();
     CAPTURE(text);
     const auto ids = entry["ids"].get<std::vector<int32_t>>();

@@ -1,0 +1,201 @@
+// T14: quantizing to a file while any one system call, or every call from one on, fails, is
+// interrupted, comes back short, or never returns because the process was killed. The file is the
+// old one or the complete new one, and the next write removes what was left behind.
+#include <doctest/doctest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <fstream>
+
+#include "base/file.h"
+#include "base/os_calls.h"
+#include "reliability/tiny_model.h"
+#include "support/test_data.h"
+
+namespace flexq::test {
+namespace {
+
+enum class Fault { kNone, kError, kErrorOnward, kShort, kKill };
+
+// Interferes with the k-th system call of the process, counted from 0 over all threads.
+struct CallGate {
+  Fault fault = Fault::kNone;
+  int error = 0;
+  int k = 0;
+  std::atomic<int> calls{0};
+  std::atomic<int> struck_call{-1};  // an os::Call
+
+  static os::Fault ask(os::Call call, void* user_data) {
+    auto* gate = static_cast<CallGate*>(user_data);
+    const int index = gate->calls++;
+    const bool hit = index == gate->k || (gate->fault == Fault::kErrorOnward && index > gate->k);
+    if (!hit || gate->fault == Fault::kNone) return {};
+    if (gate->struck_call < 0) gate->struck_call = static_cast<int>(call);
+    if (gate->fault == Fault::kKill) _exit(42);
+    if (gate->fault == Fault::kShort) return {.max_bytes = 1};
+    return {.error = gate->error};
+  }
+};
+
+constexpr char kOldFile[] = "the file that was there before";
+
+// A folder with a checkpoint, and an output path where a file may lie already.
+class Workshop {
+ public:
+  explicit Workshop(bool with_old_file) : with_old_file_(with_old_file) {
+    REQUIRE_OK(create(options_, flexq_quantize_options_create));
+    REQUIRE_OK(flexq_quantize_options_set_threads(options_.get(), 2));
+    put_old_file();
+  }
+
+  void put_old_file() {
+    std::filesystem::remove(path_);
+    if (with_old_file_) std::ofstream(path_, std::ios::binary) << kOldFile;
+  }
+  flexq_status quantize() const {
+    return flexq_quantize(checkpoint_.c_str(), path_.c_str(), options_.get());
+  }
+  flexq_status quantize(CallGate& gate) const {
+    os::set_gate(CallGate::ask, &gate);
+    const flexq_status status = quantize();
+    os::set_gate(nullptr, nullptr);
+    return status;
+  }
+  bool has_old() const {
+    return with_old_file_ ? read_file_bytes(path_) == kOldFile : !std::filesystem::exists(path_);
+  }
+  bool has_new() const { return read_file_bytes(path_) == tiny_model_bytes(); }
+  // Writes once more, undisturbed, and sees that the new file is all there is.
+  void check_next_write() const {
+    REQUIRE_OK(quantize());
+    REQUIRE(has_new());
+    REQUIRE(*list_directory(output_.path()) == std::vector<std::string>{"model.flexq"});
+  }
+
+ private:
+  const bool with_old_file_;
+  const TemporaryDirectory input_ = [] {
+    keep_temporaries_in_memory();
+    return TemporaryDirectory();
+  }();
+  const TemporaryDirectory output_;
+  const std::string checkpoint_ = write_tiny_checkpoint(input_.path());
+  const std::string path_ = output_.file("model.flexq");
+  QuantizeOptionsHandle options_;
+};
+
+int count_calls(Workshop& workshop) {
+  CallGate counting;
+  REQUIRE(workshop.quantize(counting) == FLEXQ_OK);
+  REQUIRE(workshop.has_new());
+  return counting.calls;
+}
+
+void fail_every_call(Workshop& workshop, Fault fault, int error) {
+  const int n_calls = count_calls(workshop);
+  REQUIRE(n_calls >= 40);
+  for (int k = 0; k < n_calls; ++k) {
+    CAPTURE(k);
+    CAPTURE(error);
+    workshop.put_old_file();
+    CallGate gate;
+    gate.fault = fault;
+    gate.error = error;
+    gate.k = k;
+    const flexq_status status = workshop.quantize(gate);
+    const std::string name = flexq_status_name(status);
+    CAPTURE(name);
+    const bool has_new = workshop.has_new();
+    REQUIRE((has_new || workshop.has_old()));
+    if (status == FLEXQ_OK) REQUIRE(has_new);
+    // Only the last call, the sync of the folder, comes after the new file is in place.
+    if (status != FLEXQ_OK && fault == Fault::kError && k < n_calls - 1)
+      REQUIRE(workshop.has_old());
+    if (status != FLEXQ_OK) {
+      // A path that cannot be looked at counts as not found; everything else says what happened.
+      const bool looked = gate.struck_call == static_cast<int>(os::Call::kStat);
+      const bool right = error == ENOSPC ? name == "NO_SPACE" : name == "IO";
+      REQUIRE((right || (looked && name == "NOT_FOUND")));
+    }
+    workshop.check_next_write();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("T14_writer_system_calls: any one call fails") {
+  for (const bool with_old_file : {true, false}) {
+    Workshop workshop(with_old_file);
+    for (const int error : {EIO, ENOSPC})
+      fail_every_call(workshop, Fault::kError, error);
+  }
+}
+
+TEST_CASE("T14_writer_system_calls: every call from one on fails") {
+  Workshop workshop(true);
+  for (const int error : {EIO, ENOSPC})
+    fail_every_call(workshop, Fault::kErrorOnward, error);
+}
+
+TEST_CASE("T14_writer_system_calls: any one call is interrupted or short, and goes on") {
+  Workshop workshop(true);
+  const int n_calls = count_calls(workshop);
+  for (const Fault fault : {Fault::kError, Fault::kShort}) {
+    for (int k = 0; k < n_calls; ++k) {
+      CAPTURE(k);
+      workshop.put_old_file();
+      CallGate gate;
+      gate.fault = fault;
+      gate.error = EINTR;
+      gate.k = k;
+      REQUIRE(workshop.quantize(gate) == FLEXQ_OK);
+      REQUIRE(workshop.has_new());
+    }
+  }
+}
+
+TEST_CASE("T14_writer_system_calls: every call is interrupted once and every transfer is short") {
+  Workshop workshop(true);
+  std::atomic<int> calls{0};
+  os::set_gate(
+      [](os::Call, void* user_data) {
+        if ((*static_cast<std::atomic<int>*>(user_data))++ % 2 == 0)
+          return os::Fault{.error = EINTR};
+        return os::Fault{.max_bytes = 100};
+      },
+      &calls);
+  const flexq_status status = workshop.quantize();
+  os::set_gate(nullptr, nullptr);
+  CHECK(status == FLEXQ_OK);
+  CHECK(workshop.has_new());
+}
+
+TEST_CASE("T14_writer_system_calls: the process is killed at any call") {
+  for (const bool with_old_file : {true, false}) {
+    Workshop workshop(with_old_file);
+    const int n_calls = count_calls(workshop);
+    for (int k = 0; k <= n_calls; ++k) {
+      CAPTURE(k);
+      workshop.put_old_file();
+      const pid_t child = fork();
+      if (child == 0) {
+        CallGate gate;
+        gate.fault = Fault::kKill;
+        gate.k = k;
+        _exit(workshop.quantize(gate) == FLEXQ_OK ? 0 : 1);
+      }
+      int exit_status = 0;
+      REQUIRE(waitpid(child, &exit_status, 0) == child);
+      REQUIRE(WIFEXITED(exit_status));
+      CHECK(WEXITSTATUS(exit_status) == (k < n_calls ? 42 : 0));
+      const bool has_new = workshop.has_new();
+      REQUIRE((has_new || workshop.has_old()));
+      if (k == n_calls) CHECK(has_new);
+      workshop.check_next_write();
+    }
+  }
+}
+
+}  // namespace flexq::test
