@@ -8,7 +8,7 @@
 //
 // One token (decode) unpacks in registers and is bound by memory. More tokens unpack a unit once
 // per kTokenTile tokens into 2 KB of L1 and run blocks of 4 tokens x 16 rows: 8 accumulators, 4
-// weight registers, 2 broadcasts.
+// weight registers, 2 broadcasts, the ones of vpmaddwd and a product.
 #include <immintrin.h>
 
 #include "kernels/cpu/avx2_lanes.h"
@@ -25,13 +25,21 @@ constexpr int64_t kTokenTile = 64;
 constexpr int64_t kTokenBlock = 4;
 constexpr int64_t kStepBytes = 64;  // 4 columns of 16 rows, unpacked
 constexpr int64_t kStepsPerUnit = kGroupSize / 4;
-// How far ahead of the arithmetic the decode path asks for weights: hardware prefetchers stop at
-// every 4 KB page.
-constexpr int64_t kPrefetchBytes = 4096;
+// How far ahead weights are asked for; hardware prefetchers stop at every 4 KB page. Decode asks
+// twice: early into L2, whose queue of outstanding lines is the longer one, then into L1. With
+// tokens to compute on, one request is enough. Distances measured: kernels/README.md.
+constexpr int64_t kDecodeL1Bytes = 1024;
+constexpr int64_t kDecodeL2Bytes = 6144;
+constexpr int64_t kTileL1Bytes = 2048;
 
-inline void prefetch_quad(const uint8_t* quad) {
+inline void prefetch_quad_to_l1(const uint8_t* quad) {
   for (int64_t plane = 0; plane < w6::kPlanesPerQuad; ++plane)
-    _mm_prefetch(quad + kPrefetchBytes + plane * w6::kPlaneBytes, _MM_HINT_T0);
+    _mm_prefetch(quad + plane * w6::kPlaneBytes, _MM_HINT_T0);
+}
+
+inline void prefetch_quad_to_l2(const uint8_t* quad) {
+  for (int64_t plane = 0; plane < w6::kPlanesPerQuad; ++plane)
+    _mm_prefetch(quad + plane * w6::kPlaneBytes, _MM_HINT_T1);
 }
 
 // Four activation codes in every 32-bit lane.
@@ -73,7 +81,8 @@ void block_one_token(const PackedW6& w, const QuantizedRows& x, int64_t block, f
     __m256i dot_high = dot_low;
     for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
       const uint8_t* planes = unit + quad * w6::kQuadBytes;
-      prefetch_quad(planes);
+      prefetch_quad_to_l1(planes + kDecodeL1Bytes);
+      prefetch_quad_to_l2(planes + kDecodeL2Bytes);
       __m256i inputs[4];
       for (int64_t step = 0; step < 4; ++step)
         inputs[step] = broadcast_codes(codes + quad * w6::kQuadColumns + step * 4);
@@ -97,7 +106,7 @@ void block_one_token(const PackedW6& w, const QuantizedRows& x, int64_t block, f
 // A unit to steps of 64 bytes, weights: (32 steps, 16 rows, 4 columns), 32-byte aligned.
 void unpack_unit(const uint8_t* unit, uint8_t* weights) {
   for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
-    prefetch_quad(unit + quad * w6::kQuadBytes);
+    prefetch_quad_to_l1(unit + quad * w6::kQuadBytes + kTileL1Bytes);
     for (int64_t half = 0; half < 2; ++half) {
       const QuadCodes u = unpack_quad(unit + quad * w6::kQuadBytes + half * kHalfPlaneBytes);
       uint8_t* target = weights + quad * 4 * kStepBytes + half * kHalfPlaneBytes;

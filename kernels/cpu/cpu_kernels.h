@@ -9,6 +9,7 @@
 //    the tree l += l+8, l += l+4, l += l+2, l += l+1. sum16(a, n): the same with lane[l] +=
 //    a[k0+l].
 //  * expf16(x): our own exponential (kernels/cpu/vector_math.h), NaN in gives NaN out.
+//  * A float NaN is one value: its sign and payload are left open.
 #pragma once
 
 #include <cstdint>

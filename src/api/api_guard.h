@@ -81,6 +81,7 @@ Status null_argument(const char* name);
   } while (false)
 
 Status invalid_range(const char* name, double low, double high, double found);
+Status negative_length(const char* name, int64_t found);
 
 // (buffer, capacity, out length): the length is always written, whatever the status.
 template <typename T, typename Length>
@@ -88,11 +89,7 @@ Status fill_buffer(const T* values, Length n, T* buffer, Length capacity, Length
                    const char* what) {
   FLEXQ_REQUIRE(length);
   *length = n;
-  if (capacity < 0) {
-    return Status::error(StatusCode::kInvalidArgument,
-                         "%s: expected a capacity of 0 or more, found %lld", what,
-                         static_cast<long long>(capacity));
-  }
+  if (capacity < 0) return negative_length("capacity", capacity);
   if (n > capacity) {
     return Status::error(StatusCode::kBufferTooSmall, "%s: expected room for %lld, found %lld",
                          what, static_cast<long long>(n), static_cast<long long>(capacity));

@@ -23,7 +23,7 @@ flexq_plan plan_info(const DeviceDescription& device, const WeightPlan& weights,
 // A caller's text; NULL is fine when it is empty.
 inline Status make_text(const char* name, const char* text, int64_t n_bytes,
                         std::string_view* out) {
-  if (n_bytes < 0) return invalid_range(name, 0, INT64_MAX, static_cast<double>(n_bytes));
+  if (n_bytes < 0) return negative_length(name, n_bytes);
   if (text == nullptr && n_bytes > 0) return null_argument(name);
   *out =
       text == nullptr ? std::string_view() : std::string_view(text, static_cast<size_t>(n_bytes));

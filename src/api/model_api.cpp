@@ -104,7 +104,7 @@ flexq_status flexq_source_from_memory(const void* bytes, int64_t n_bytes, flexq_
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(bytes);
     FLEXQ_REQUIRE(source);
-    if (n_bytes < 0) return flexq::api::invalid_range("n_bytes", 0, INT64_MAX, double(n_bytes));
+    if (n_bytes < 0) return flexq::api::negative_length("n_bytes", n_bytes);
     auto made = std::make_unique<flexq_source>();
     made->source.memory = {static_cast<const uint8_t*>(bytes), static_cast<size_t>(n_bytes)};
     *source = made.release();
@@ -117,9 +117,7 @@ flexq_status flexq_source_from_callback(int64_t size_bytes, flexq_read_callback 
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(read);
     FLEXQ_REQUIRE(source);
-    if (size_bytes < 0) {
-      return flexq::api::invalid_range("size_bytes", 0, INT64_MAX, double(size_bytes));
-    }
+    if (size_bytes < 0) return flexq::api::negative_length("size_bytes", size_bytes);
     auto made = std::make_unique<flexq_source>();
     made->source.bytes = std::make_shared<CallbackSource>(size_bytes, read, user_data);
     *source = made.release();

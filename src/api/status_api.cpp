@@ -34,6 +34,11 @@ Status invalid_range(const char* name, double low, double high, double found) {
                        name, low, high, found);
 }
 
+Status negative_length(const char* name, int64_t found) {
+  return Status::error(StatusCode::kInvalidArgument, "%s: expected 0 or more, found %lld", name,
+                       static_cast<long long>(found));
+}
+
 }  // namespace flexq::api
 
 namespace {

@@ -68,7 +68,9 @@ int64_t segment_base_for(int64_t directory_bytes) {
 }
 
 bool all_zero(std::span<const uint8_t> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](uint8_t byte) { return byte == 0; });
+  // The first byte is zero, and every other one equals the one before it.
+  return bytes.empty() ||
+         (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 Sha256Digest directory_hash(std::span<const uint8_t> header_bytes,

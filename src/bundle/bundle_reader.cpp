@@ -6,7 +6,7 @@
 
 #include "base/checked.h"
 #include "bundle/bundle_validate.h"
-#include "bundle/memory_guard.h"
+#include "base/memory_guard.h"
 
 namespace flexq {
 namespace {

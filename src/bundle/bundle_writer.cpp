@@ -10,7 +10,7 @@
 #include "bundle/bundle_header.h"
 #include "bundle/bundle_validate.h"
 #include "bundle/chunk_codec.h"
-#include "bundle/memory_guard.h"
+#include "base/memory_guard.h"
 
 namespace flexq {
 namespace {

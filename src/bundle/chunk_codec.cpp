@@ -18,39 +18,39 @@ namespace {
 constexpr int kCompressionLevel = 1;  // higher levels gain nothing on quantized weights
 constexpr int64_t kMinGainPercent = 2;
 
-bool code_is_bad(uint8_t code) {
+constexpr bool code_is_bad(uint8_t code) {
   return ((static_cast<unsigned>(code) + 32u) & 0xc0u) != 0;  // int8 outside [-32, 31]
 }
 // Infinity and NaN have the largest magnitudes; a sign bit makes the pattern larger still.
-bool scale_is_bad(uint16_t bits) {
+constexpr bool scale_is_bad(uint16_t bits) {
   return bits >= 0x7c00u;
 }
-bool half_is_bad(uint16_t bits) {
+constexpr bool half_is_bad(uint16_t bits) {
   return (bits & 0x7c00u) == 0x7c00u;
 }
-bool bf16_is_bad(uint16_t bits) {
+constexpr bool bf16_is_bad(uint16_t bits) {
   return (bits & 0x7f80u) == 0x7f80u;
 }
-bool float_is_bad(uint32_t bits) {
+constexpr bool float_is_bad(uint32_t bits) {
   return (bits & 0x7f800000u) == 0x7f800000u;
 }
 
-// Index of the first element for which `is_bad`, or -1. Blocks without an early exit inside, so
-// that the compiler vectorizes the common case: nothing is bad.
-template <typename T, typename IsBad>
-int64_t find_bad(std::span<const uint8_t> bytes, IsBad is_bad) {
-  constexpr int64_t kBlock = 4096;
+// Index of the first element for which kIsBad, or -1. Blocks without an early exit inside, so that
+// the compiler vectorizes the common case: nothing is bad.
+template <typename T, bool (*kIsBad)(T)>
+int64_t find_bad(std::span<const uint8_t> bytes) {
+  constexpr int64_t kBlock = 1024;
   const int64_t n = static_cast<int64_t>(bytes.size() / sizeof(T));
   T block[kBlock];
   for (int64_t begin = 0; begin < n; begin += kBlock) {
     const int64_t count = std::min(kBlock, n - begin);
     std::memcpy(block, bytes.data() + begin * static_cast<int64_t>(sizeof(T)),
                 static_cast<size_t>(count) * sizeof(T));
-    bool any = false;
+    T any = 0;
     for (int64_t i = 0; i < count; ++i)
-      any |= is_bad(block[i]);
-    if (!any) continue;
-    return begin + (std::find_if(block, block + count, is_bad) - block);
+      any |= static_cast<T>(kIsBad(block[i]));
+    if (any == 0) continue;
+    return begin + (std::find_if(block, block + count, kIsBad) - block);
   }
   return -1;
 }
@@ -58,13 +58,13 @@ int64_t find_bad(std::span<const uint8_t> bytes, IsBad is_bad) {
 int64_t find_bad_value(WeightFormat format, std::span<const uint8_t> values) {
   switch (format) {
     case WeightFormat::kF32:
-      return find_bad<uint32_t>(values, float_is_bad);
+      return find_bad<uint32_t, float_is_bad>(values);
     case WeightFormat::kF16:
-      return find_bad<uint16_t>(values, half_is_bad);
+      return find_bad<uint16_t, half_is_bad>(values);
     case WeightFormat::kBF16:
-      return find_bad<uint16_t>(values, bf16_is_bad);
+      return find_bad<uint16_t, bf16_is_bad>(values);
     case WeightFormat::kInt6Group:
-      return find_bad<uint8_t>(values, code_is_bad);
+      return find_bad<uint8_t, code_is_bad>(values);
   }
   return 0;
 }
@@ -117,7 +117,7 @@ Status check_chunk_values(WeightFormat format, int64_t row_begin, int64_t n_rows
     return Status::error(StatusCode::kCorrupt, "byte between codes and scales is not zero");
   const auto scales = raw.subspan(static_cast<size_t>(layout.scales_offset));
   const int64_t n_groups = ceil_div(n_cols, kGroupSize);
-  if (const int64_t bad = find_bad<uint16_t>(scales, scale_is_bad); bad >= 0)
+  if (const int64_t bad = find_bad<uint16_t, scale_is_bad>(scales); bad >= 0)
     return bad_value("scale is negative or not finite", row_begin + bad / n_groups, "group",
                      bad % n_groups);
   return {};

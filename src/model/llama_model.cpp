@@ -5,6 +5,7 @@
 #include <mutex>
 
 #include "base/checked.h"
+#include "base/memory_guard.h"
 
 namespace flexq {
 namespace {
@@ -110,13 +111,13 @@ Status LlamaModel::read_pieces(WeightSource& source, ThreadPool& pool, LoadProgr
       const auto tensor_index = static_cast<size_t>(ref.tensor);
       const StoredTensor& tensor = tensors_[tensor_index];
       WeightPiece piece;
-      Status status =
-          source.read_piece(ref.tensor, ref.piece, buffers[static_cast<size_t>(thread)], &piece);
-      if (status.ok()) {
-        status = device_->store_rows(device_tensor_desc(tensor), piece.row_begin, piece.n_rows,
-                                     piece.values, piece.scales,
-                                     weights_->data() + plan_.offsets[tensor_index]);
-      }
+      Status status = guard_memory("weight piece", [&]() -> Status {
+        FLEXQ_RETURN_IF_ERROR(
+            source.read_piece(ref.tensor, ref.piece, buffers[static_cast<size_t>(thread)], &piece));
+        return device_->store_rows(device_tensor_desc(tensor), piece.row_begin, piece.n_rows,
+                                   piece.values, piece.scales,
+                                   weights_->data() + plan_.offsets[tensor_index]);
+      });
       if (!status.ok()) {
         error.set(std::move(status));
         return;

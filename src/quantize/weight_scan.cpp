@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "bundle/memory_guard.h"
+#include "base/memory_guard.h"
 #include "quantize/dense_values.h"
 #include "quantize/group_quantizer.h"
 

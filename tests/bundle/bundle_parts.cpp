@@ -23,7 +23,8 @@ const Bytes& random_section() {
   static const Bytes bytes = [] {
     Bytes result(700);
     std::mt19937 random(7);
-    for (uint8_t& byte : result) byte = static_cast<uint8_t>(random());
+    for (uint8_t& byte : result)
+      byte = static_cast<uint8_t>(random());
     return result;
   }();
   return bytes;
@@ -44,7 +45,7 @@ ModelConfig tiny_config() {
   config.n_kv_heads = 2;
   config.head_dim = 16;
   config.n_ff = 64;
-  config.n_vocab = 32;
+  config.n_vocab = 64;
   config.context_tokens = 128;
   config.tied_embeddings = true;
   config.bos_token_id = 1;
@@ -92,7 +93,8 @@ Status produce_random_rows(const BundleContents& contents, const ChunkRequest& r
     // The sum of a few uniform values is near enough to a normal distribution.
     const auto normal = [&random] {
       float sum = 0;
-      for (int i = 0; i < 4; ++i) sum += static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
+      for (int i = 0; i < 4; ++i)
+        sum += static_cast<float>(random() % 2001) / 1000.0f - 1.0f;
       return sum;
     };
     for (int64_t c = 0; c < n_cols; ++c) {
@@ -130,12 +132,11 @@ Bytes write_to_bytes(const BundleContents& contents, int n_threads) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("bundle.flexq");
   ThreadPool pool(n_threads);
-  const Status status = write_bundle(
-      path, contents,
-      [&](const ChunkRequest& request, std::span<uint8_t> raw) {
-        return produce_random_rows(contents, request, raw);
-      },
-      pool, {});
+  const Status status = write_bundle(path, contents,
+                                     [&](const ChunkRequest& request, std::span<uint8_t> raw) {
+                                       return produce_random_rows(contents, request, raw);
+                                     },
+                                     pool, {});
   REQUIRE_MESSAGE(status.ok(), status.message());
   std::ifstream file(path, std::ios::binary);
   return Bytes(std::istreambuf_iterator<char>(file), {});
@@ -156,9 +157,11 @@ Status load(std::span<const uint8_t> bytes, const BundleLimits& limits) {
 std::vector<ChunkEntry*> BundleParts::chunks() {
   std::vector<ChunkEntry*> result;
   for (TensorEntry& tensor : directory.tensors)
-    for (ChunkEntry& chunk : tensor.chunks) result.push_back(&chunk);
+    for (ChunkEntry& chunk : tensor.chunks)
+      result.push_back(&chunk);
   for (SectionEntry& section : directory.sections)
-    for (ChunkEntry& chunk : section.chunks) result.push_back(&chunk);
+    for (ChunkEntry& chunk : section.chunks)
+      result.push_back(&chunk);
   return result;
 }
 
@@ -176,8 +179,10 @@ void BundleParts::place_chunks() {
       cursor += chunk.stored_bytes;
     }
   };
-  for (TensorEntry& tensor : directory.tensors) place(tensor.chunks);
-  for (SectionEntry& section : directory.sections) place(section.chunks);
+  for (TensorEntry& tensor : directory.tensors)
+    place(tensor.chunks);
+  for (SectionEntry& section : directory.sections)
+    place(section.chunks);
 }
 
 Bytes BundleParts::segments() {
@@ -186,8 +191,7 @@ Bytes BundleParts::segments() {
   for (size_t i = 0; i < list.size(); ++i) {
     const size_t offset = static_cast<size_t>(list[i]->offset);
     result.resize(std::max(result.size(), offset + stored[i].size()));
-    std::copy(stored[i].begin(), stored[i].end(),
-              result.begin() + static_cast<ptrdiff_t>(offset));
+    std::copy(stored[i].begin(), stored[i].end(), result.begin() + static_cast<ptrdiff_t>(offset));
   }
   result.resize(
       static_cast<size_t>(align_up(static_cast<int64_t>(result.size()), kSegmentAlignment)));
@@ -197,8 +201,8 @@ Bytes BundleParts::segments() {
 BundleParts take_apart(const Bytes& bundle) {
   BundleParts parts;
   const std::span<const uint8_t> bytes(bundle);
-  auto header = parse_header(bytes.first(kBundleHeaderBytes),
-                             static_cast<int64_t>(bundle.size()), "tiny");
+  auto header =
+      parse_header(bytes.first(kBundleHeaderBytes), static_cast<int64_t>(bundle.size()), "tiny");
   REQUIRE(header.ok());
   parts.header = *header;
   auto directory = decode_directory(
@@ -219,10 +223,10 @@ Bytes assemble(const BundleHeader& header, const Bytes& directory, const Bytes& 
   sealed.segment_base = segment_base_for(sealed.directory_bytes);
   sealed.file_bytes = sealed.segment_base + static_cast<int64_t>(segments.size());
   const HeaderBytes front = encode_header(sealed, directory);
-  Bytes result(front.begin(), front.end());
-  result.insert(result.end(), directory.begin(), directory.end());
-  result.resize(static_cast<size_t>(sealed.segment_base));
-  result.insert(result.end(), segments.begin(), segments.end());
+  Bytes result(static_cast<size_t>(sealed.file_bytes), uint8_t{0});
+  std::copy(front.begin(), front.end(), result.begin());
+  std::copy(directory.begin(), directory.end(), result.begin() + kBundleHeaderBytes);
+  std::copy(segments.begin(), segments.end(), result.begin() + sealed.segment_base);
   return result;
 }
 

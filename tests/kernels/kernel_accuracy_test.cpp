@@ -202,8 +202,11 @@ TEST_CASE("accuracy: rms_norm, silu_mul, rope") {
 
 TEST_CASE("accuracy: attention") {
   Random random(205);
-  for (const int64_t n_positions : {1, 18, 37, 500}) {
-    const int64_t head_dim = n_positions == 1 ? 8 : n_positions == 18 ? 10 : 64;
+  struct Case {
+    int64_t head_dim, n_positions;
+  };
+  for (const Case& size : {Case{8, 1}, Case{10, 18}, Case{64, 37}, Case{128, 500}}) {
+    const int64_t head_dim = size.head_dim, n_positions = size.n_positions;
     constexpr int64_t kPageTokens = 16;
     const int64_t n_pages = (n_positions + kPageTokens - 1) / kPageTokens;
     const int64_t page_elements = kPageTokens * head_dim;
