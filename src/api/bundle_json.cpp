@@ -1,7 +1,7 @@
 #include "api/bundle_json.h"
 
 #include "base/json.h"
-#include "text/tokenizer_data.h"
+#include "text/tokenizer_segment.h"
 
 namespace flexq::api {
 namespace {
@@ -82,13 +82,25 @@ Json tensors_json(const Bundle& bundle) {
   return tensors;
 }
 
+const char* tokenizer_type(TokenizerKind kind) {
+  switch (kind) {
+    case TokenizerKind::kByteLevelBpe:
+      return "byte-level-bpe";
+    case TokenizerKind::kCharacterBpe:
+      return "character-bpe";
+    case TokenizerKind::kSentencePieceBpe:
+      break;
+  }
+  return "sentencepiece-bpe";
+}
+
 Result<Json> tokenizer_json(Bundle& bundle) {
   if (!bundle.has_section(kTokenizerSection)) return Json(nullptr);
   FLEXQ_ASSIGN_OR_RETURN(const HostBuffer bytes, bundle.read_section(kTokenizerSection));
   Result<TokenizerData> parsed = parse_tokenizer(bytes.span());
   if (!parsed.ok()) return std::move(parsed).status().with_context(bundle.source_name());
   const TokenizerData& data = *parsed;
-  return Json{{"type", "sentencepiece-bpe"},
+  return Json{{"type", tokenizer_type(data.kind)},
               {"n_vocab", data.n_vocab()},
               {"bos_id", data.bos_id},
               {"eos_id", data.eos_id},

@@ -10,6 +10,7 @@
 #include "text/tiktoken_model.h"
 #include "text/tokenizer_config.h"
 #include "text/tokenizer_json.h"
+#include "text/utf8.h"
 
 namespace flexq {
 namespace {
@@ -106,6 +107,8 @@ Result<TokenizerFiles> read_tokenizer_directory(const std::string& directory) {
   const std::string template_path = directory + "/chat_template.jinja";
   if (is_regular_file(template_path)) {
     FLEXQ_ASSIGN_OR_RETURN(files.chat_template, read_text_file(template_path, kMaxTemplateBytes));
+    if (!is_valid_utf8(*files.chat_template))
+      return Status::error(StatusCode::kCorrupt, "%s: not valid UTF-8", template_path.c_str());
   }
   return files;
 }

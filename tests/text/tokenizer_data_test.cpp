@@ -1,5 +1,5 @@
 // Reading tokenizer.model and bundle segments: round trips, refusals by name, hostile bytes.
-#include "text/tokenizer_data.h"
+#include "text/tokenizer_segment.h"
 
 #include <doctest/doctest.h>
 
