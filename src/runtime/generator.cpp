@@ -104,6 +104,13 @@ Status Generator::check_stop() const {
   return Status();
 }
 
+bool Generator::ends_answer(int32_t token) const {
+  if (options_.ignore_end) return false;
+  const std::vector<int32_t>& stops = options_.stop_tokens;
+  return context_->model().is_end_token(token) ||
+         std::find(stops.begin(), stops.end(), token) != stops.end();
+}
+
 Status Generator::advance() {
   const bool is_prompt = state_ == State::kStarted;
   BatchItem item;
@@ -169,9 +176,7 @@ Result<TokenEvent> Generator::next() {
     sampler_.most_probable(logits, options_.n_alternatives, alternatives_);
   }
   if (stats_.time_to_first_token_ns == 0) stats_.time_to_first_token_ns = now_ns() - start_ns_;
-  if (context_->model().is_end_token(token) && !options_.ignore_end) {
-    return finish(FinishReason::kStop);
-  }
+  if (ends_answer(token)) return finish(FinishReason::kStop);
 
   generated_.push_back(token);
   TokenEvent event;

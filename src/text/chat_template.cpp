@@ -271,8 +271,7 @@ std::optional<ChatTemplate> recognize_chat_template(std::string_view jinja) {
   return std::nullopt;
 }
 
-Result<ChatTemplate> resolve_chat_template(const Tokenizer& tokenizer, std::string_view name) {
-  if (!name.empty()) return find_chat_template(name);
+Result<ChatTemplate> own_chat_template(const Tokenizer& tokenizer) {
   if (tokenizer.chat_template().empty())
     return Status::error(StatusCode::kNotFound, "the model has no chat template: choose one of %s",
                          kAllNames);

@@ -45,9 +45,9 @@ Result<ChatRole> find_chat_role(std::string_view name);
 // tried in this order.
 std::optional<ChatTemplate> recognize_chat_template(std::string_view jinja);
 
-// The format that `name` names or, where it is empty, that of the tokenizer's own template.
-// kNotFound: the model has none; kUnsupportedModel: it has one that is not recognized.
-Result<ChatTemplate> resolve_chat_template(const Tokenizer& tokenizer, std::string_view name);
+// The format of the tokenizer's own template. kNotFound: it has none; kUnsupportedModel: it has one
+// that is not recognized.
+Result<ChatTemplate> own_chat_template(const Tokenizer& tokenizer);
 
 // A stretch of the rendered conversation. Markup comes from the format, and control tokens spelled
 // in it are control tokens; content comes from a message and is text whatever it spells.

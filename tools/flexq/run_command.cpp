@@ -44,17 +44,6 @@ int32_t on_token(const flexq_token_event* event, void* user_data) {
   return 0;
 }
 
-int create_context(const RunCommand& command, const Model& model, Context& context) {
-  ContextOptions options;
-  flexq_status status = flexq_context_options_create(Out(options));
-  if (status != FLEXQ_OK) return report_failure("context options", status);
-  if (flexq_context_options_set_context_tokens(options.get(), command.context_tokens) != FLEXQ_OK) {
-    return report_usage("--context");
-  }
-  status = flexq_context_create(model.get(), options.get(), Out(context));
-  return status == FLEXQ_OK ? kExitOk : report_failure("--context", status);
-}
-
 // Runs a started generator to its end. A deadline is an ordinary end; after a signal what was
 // generated is still the result, and only the exit code tells.
 int generate(const Generator& generator, Stream& stream, bool& was_interrupted) {
@@ -116,6 +105,39 @@ bool parse_logit_bias(const std::string& text, std::pair<int32_t, float>& bias) 
          CLI::detail::lexical_cast(text.substr(equals + 1), bias.second);
 }
 
+void add_generation_options(CLI::App& app, RunCommand& command) {
+  add_number(app, "-n,--max-tokens", command.max_tokens, "N",
+             "Most tokens to generate; 0: until the context is full")
+      ->check(integer_from(0, INT32_MAX));
+  add_number(app, "--context", command.context_tokens, "N",
+             "Longest prompt and answer together, in tokens; 0: what the model was trained for, "
+             "at most 4096")
+      ->check(integer_from(0, INT32_MAX));
+  app.add_option("--stop", command.stop, "End the text before TEXT; repeatable")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  add_number(app, "--deadline-ms", command.deadline_ms, "MS",
+             "End the answer after this time; 0: never")
+      ->check(integer_from(0, INT64_MAX / 1000000));
+  app.add_flag("--ignore-eos", command.ignore_eos, "Go on after the model's end tokens");
+  app.add_flag("--no-bos", command.no_bos, "Do not put BOS in front of the prompt");
+  app.add_flag("--parse-special", command.parse_special,
+               "Read names of control tokens such as <s> in the prompt as the tokens");
+}
+
+}  // namespace
+
+int create_context(const RunCommand& command, const Model& model, Context& context) {
+  ContextOptions options;
+  flexq_status status = flexq_context_options_create(Out(options));
+  if (status != FLEXQ_OK) return report_failure("context options", status);
+  if (flexq_context_options_set_context_tokens(options.get(), command.context_tokens) != FLEXQ_OK) {
+    return report_usage("--context");
+  }
+  status = flexq_context_create(model.get(), options.get(), Out(context));
+  return status == FLEXQ_OK ? kExitOk : report_failure("--context", status);
+}
+
 void add_sampling_options(CLI::App& app, RunCommand& command) {
   const auto add = [&app](const char* name, auto& value, const char* type, const char* help) {
     return add_number(app, name, value, type, help)->group("Sampling");
@@ -147,28 +169,6 @@ void add_sampling_options(CLI::App& app, RunCommand& command) {
       ->allow_extra_args(false)
       ->group("Sampling");
 }
-
-void add_generation_options(CLI::App& app, RunCommand& command) {
-  add_number(app, "-n,--max-tokens", command.max_tokens, "N",
-             "Most tokens to generate; 0: until the context is full")
-      ->check(integer_from(0, INT32_MAX));
-  add_number(app, "--context", command.context_tokens, "N",
-             "Longest prompt and answer together, in tokens; 0: what the model was trained for, "
-             "at most 4096")
-      ->check(integer_from(0, INT32_MAX));
-  app.add_option("--stop", command.stop, "End the text before TEXT; repeatable")
-      ->type_name("TEXT")
-      ->allow_extra_args(false);
-  add_number(app, "--deadline-ms", command.deadline_ms, "MS",
-             "End the answer after this time; 0: never")
-      ->check(integer_from(0, INT64_MAX / 1000000));
-  app.add_flag("--ignore-eos", command.ignore_eos, "Go on after the model's end tokens");
-  app.add_flag("--no-bos", command.no_bos, "Do not put BOS in front of the prompt");
-  app.add_flag("--parse-special", command.parse_special,
-               "Read names of control tokens such as <s> in the prompt as the tokens");
-}
-
-}  // namespace
 
 void add_run_command(CLI::App& parent, Work& selected) {
   auto command = std::make_shared<RunCommand>();
