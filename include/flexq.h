@@ -28,17 +28,16 @@
  *            number of threads at once. A flexq_context, with the generators on it, is used by one
  *            thread at a time: while a call is inside it, its callbacks included, a call from
  *            another thread, be it only to read, gets FLEXQ_ERROR_INVALID_STATE and changes
- *            nothing. Option objects, flexq_sampling and flexq_batch belong to one thread at a
- *            time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel may be called
- *            from any thread (not from a signal handler) at any time before the release.
- * Text       UTF-8, as pointer and length in bytes; not NUL-terminated, zero bytes allowed.
- *            Names, keys, values and paths are NUL-terminated strings.
- * Buffers    Functions that fill a caller's buffer take (buffer, capacity, out length). The length
- *            is always written; if it exceeds the capacity nothing else is written and the call
- *            returns FLEXQ_ERROR_BUFFER_TOO_SMALL. Passing NULL and 0 asks for the length (the
- *            status is FLEXQ_OK when that is 0). Text is written without a terminating NUL.
- * Structs    Only read-only info structs exist. Set struct_size = sizeof(the struct) before the
- *            call; later versions append fields and fill no more than struct_size bytes.
+ *            nothing. Option objects, flexq_sampling, flexq_chat and flexq_batch belong to one
+ *            thread at a time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel
+ * may be called from any thread (not from a signal handler) at any time before the release. Text
+ * UTF-8, as pointer and length in bytes; not NUL-terminated, zero bytes allowed. Names, keys,
+ * values and paths are NUL-terminated strings. Buffers    Functions that fill a caller's buffer
+ * take (buffer, capacity, out length). The length is always written; if it exceeds the capacity
+ * nothing else is written and the call returns FLEXQ_ERROR_BUFFER_TOO_SMALL. Passing NULL and 0
+ * asks for the length (the status is FLEXQ_OK when that is 0). Text is written without a
+ * terminating NUL. Structs    Only read-only info structs exist. Set struct_size = sizeof(the
+ * struct) before the call; later versions append fields and fill no more than struct_size bytes.
  * Options    Opaque objects. A NULL option object means the defaults. Every options object copies
  *            what it is given and may be released as soon as the call that takes it returns.
  * Callbacks  A function pointer with a void* user_data last. A callback runs on the thread that
@@ -153,8 +152,8 @@ typedef void (*flexq_log_callback)(int32_t level, const char* text, int64_t text
 FLEXQ_API flexq_status flexq_set_log_callback(flexq_log_callback callback, int32_t max_level,
                                               void* user_data);
 
-/* Gives n_bytes (1 or more) aligned to `alignment` (a power of two), or NULL when there is no memory:
- * the call that needs it then fails with FLEXQ_ERROR_OUT_OF_MEMORY. */
+/* Gives n_bytes (1 or more) aligned to `alignment` (a power of two), or NULL when there is no
+ * memory: the call that needs it then fails with FLEXQ_ERROR_OUT_OF_MEMORY. */
 typedef void* (*flexq_allocate_callback)(int64_t n_bytes, int64_t alignment, void* user_data);
 /* Takes back what the allocate callback gave, with the same n_bytes. */
 typedef void (*flexq_free_callback)(void* memory, int64_t n_bytes, void* user_data);
@@ -335,8 +334,9 @@ FLEXQ_API int32_t flexq_model_is_end_token(const flexq_model* model, int32_t tok
 /* Immutable and shareable between threads. */
 typedef struct flexq_tokenizer flexq_tokenizer;
 
-/* Reads only the tokenizer of a source: a bundle, a checkpoint, or a folder with tokenizer.model.
- * Errors: as flexq_model_load; NOT_FOUND where there is none. */
+/* Reads only the tokenizer of a source: a bundle, a checkpoint, or a folder with tokenizer.model
+ * (SentencePiece BPE or tiktoken's ranks) or tokenizer.json (BPE). Errors: as flexq_model_load;
+ * NOT_FOUND where there is none. */
 FLEXQ_API flexq_status flexq_tokenizer_open(flexq_source* source, flexq_tokenizer** tokenizer);
 
 /* The tokenizer of a loaded model, as a handle of its own. NOT_FOUND: the model has none. */
@@ -354,7 +354,8 @@ enum {
 };
 
 /* Text to token ids. Any bytes are accepted (invalid UTF-8 becomes U+FFFD). Work is linearithmic in
- * the text. Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, LIMIT_EXCEEDED (over 2^28 bytes). */
+ * the text. Errors: INVALID_ARGUMENT, BUFFER_TOO_SMALL, LIMIT_EXCEEDED (over 2^28 bytes, or a
+ * tokenizer whose regular expression takes more work than that). */
 FLEXQ_API flexq_status flexq_tokenizer_encode(const flexq_tokenizer* tokenizer, const char* text,
                                               int64_t text_bytes, int32_t flags, int32_t* tokens,
                                               int32_t capacity, int32_t* n_tokens);
@@ -369,6 +370,56 @@ FLEXQ_API flexq_status flexq_tokenizer_decode(const flexq_tokenizer* tokenizer,
 /* The bytes that one token adds in the middle of a text. */
 FLEXQ_API flexq_status flexq_tokenizer_token_bytes(const flexq_tokenizer* tokenizer, int32_t token,
                                                    char* bytes, int64_t capacity, int64_t* n_bytes);
+
+/* --- conversations ---
+ *
+ * A chat model was trained on conversations written in one format, which its files carry as a Jinja
+ * template. FlexQ applies formats by name: "llama-2", "llama-3", "chatml", "zephyr", "vicuna".
+ * `template_name` below is one of these names; NULL: the format of the model's own template, which
+ * is NOT_FOUND where the model has none and UNSUPPORTED_MODEL where it is none of these (choose one
+ * then). Another name: UNSUPPORTED_VALUE. */
+
+/* The name of the format of the model's own template. Static storage. */
+FLEXQ_API flexq_status flexq_tokenizer_chat_template(const flexq_tokenizer* tokenizer,
+                                                     const char** template_name);
+
+/* The model's own Jinja template, verbatim, known or not; no bytes where it has none. */
+FLEXQ_API flexq_status flexq_tokenizer_chat_template_text(const flexq_tokenizer* tokenizer,
+                                                          char* text, int64_t capacity,
+                                                          int64_t* text_bytes);
+
+/* The messages of one conversation, in their order. */
+typedef struct flexq_chat flexq_chat;
+
+FLEXQ_API flexq_status flexq_chat_create(flexq_chat** chat);
+FLEXQ_API void flexq_chat_release(flexq_chat* chat);
+
+/* Appends a message. role: "system", "user" or "assistant"; the content is copied. Errors:
+ * INVALID_ARGUMENT, LIMIT_EXCEEDED (over 2^28 bytes). */
+FLEXQ_API flexq_status flexq_chat_add(flexq_chat* chat, const char* role, const char* content,
+                                      int64_t content_bytes);
+
+/* Forgets all messages. */
+FLEXQ_API flexq_status flexq_chat_clear(flexq_chat* chat);
+
+/* The tokens of the whole conversation, BOS included where the format or the model wants it; ends
+ * with what makes the model answer when add_generation_prompt is 1 (else 0). Contents are text
+ * whatever they spell: "<|eot_id|>" or "</s>" in a message is not the token. (In "llama-2" and
+ * "vicuna", and in "zephyr" for most models, role markers are plain text, which a message can spell
+ * too.) For flexq_generator_start_tokens or a batch. Errors: INVALID_ARGUMENT (no message; an order
+ * that the format does not know, such as two user messages in a row in "llama-2"),
+ * UNSUPPORTED_MODEL (the tokenizer lacks a token of the format), BUFFER_TOO_SMALL, LIMIT_EXCEEDED.
+ */
+FLEXQ_API flexq_status flexq_tokenizer_encode_chat(const flexq_tokenizer* tokenizer,
+                                                   const char* template_name,
+                                                   const flexq_chat* chat,
+                                                   int32_t add_generation_prompt, int32_t* tokens,
+                                                   int32_t capacity, int32_t* n_tokens);
+
+/* Tokens that end an answer in the format, ascending: EOS, <|eot_id|>, <|im_end|>. */
+FLEXQ_API flexq_status flexq_tokenizer_chat_stop_tokens(const flexq_tokenizer* tokenizer,
+                                                        const char* template_name, int32_t* tokens,
+                                                        int32_t capacity, int32_t* n_tokens);
 
 /* ---------------------------------------------------------------------------------------------
  * Context: KV cache and workspace for one or many sequences
@@ -604,7 +655,16 @@ FLEXQ_API flexq_status flexq_generator_options_set_sampling(flexq_generator_opti
  * strings of 1 to 1,024 bytes. */
 FLEXQ_API flexq_status flexq_generator_options_add_stop(flexq_generator_options* options,
                                                         const char* text, int64_t text_bytes);
-/* 1: goes on after the model's end tokens (default 0). */
+/* Ends the answer at this token, as at the model's own end tokens. */
+FLEXQ_API flexq_status flexq_generator_options_add_stop_token(flexq_generator_options* options,
+                                                              int32_t token);
+/* Adds all that ends an answer in a chat format (see flexq_tokenizer_encode_chat): the tokens of
+ * flexq_tokenizer_chat_stop_tokens and, where role markers are text, the text that begins the
+ * user's next turn. */
+FLEXQ_API flexq_status flexq_generator_options_add_chat_stops(flexq_generator_options* options,
+                                                              const flexq_tokenizer* tokenizer,
+                                                              const char* template_name);
+/* 1: goes on after the model's end tokens and after stop tokens (default 0). */
 FLEXQ_API flexq_status flexq_generator_options_set_ignore_end(flexq_generator_options* options,
                                                               int32_t ignore_end);
 /* Milliseconds from flexq_generator_start; 0 (default): none. Seen between layers. */
@@ -778,10 +838,12 @@ typedef int32_t (*flexq_window_callback)(int32_t window, int32_t n_windows, doub
  * Of context_options (NULL: the defaults) the KV cache's type and the chunk size count; lengths and
  * sequences follow from the window. Errors: INVALID_ARGUMENT (a text shorter than one window),
  * NOT_FOUND (no tokenizer), CANCELLED, NON_FINITE, OUT_OF_MEMORY. */
-FLEXQ_API flexq_status flexq_evaluate_perplexity(
-    const flexq_model* model, const flexq_context_options* context_options, const char* text,
-    int64_t text_bytes, int32_t window_tokens, int32_t max_windows, flexq_window_callback callback,
-    void* user_data, flexq_perplexity_result* result);
+FLEXQ_API flexq_status flexq_evaluate_perplexity(const flexq_model* model,
+                                                 const flexq_context_options* context_options,
+                                                 const char* text, int64_t text_bytes,
+                                                 int32_t window_tokens, int32_t max_windows,
+                                                 flexq_window_callback callback, void* user_data,
+                                                 flexq_perplexity_result* result);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -6,7 +6,7 @@ set -euo pipefail
 build_packages=(
   cmake g++ ninja-build pkg-config
   flatbuffers-compiler libflatbuffers-dev
-  libcli11-dev libssl-dev libzstd-dev nlohmann-json3-dev
+  libcli11-dev libpcre2-dev libssl-dev libzstd-dev nlohmann-json3-dev
 )
 test_packages=(
   binutils clang clang-format-14 libclang-rt-14-dev

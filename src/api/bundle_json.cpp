@@ -3,7 +3,7 @@
 #include <charconv>
 
 #include "base/json.h"
-#include "text/tokenizer_data.h"
+#include "text/tokenizer_segment.h"
 
 namespace flexq::api {
 namespace {
@@ -116,6 +116,18 @@ void set_tensors(Json& out, const Bundle& bundle) {
   }
 }
 
+const char* tokenizer_type(TokenizerKind kind) {
+  switch (kind) {
+    case TokenizerKind::kByteLevelBpe:
+      return "byte-level-bpe";
+    case TokenizerKind::kCharacterBpe:
+      return "character-bpe";
+    case TokenizerKind::kSentencePieceBpe:
+      break;
+  }
+  return "sentencepiece-bpe";
+}
+
 Status set_tokenizer(Json& out, Bundle& bundle) {
   out = nullptr;
   if (!bundle.has_section(kTokenizerSection)) return Status();
@@ -124,7 +136,7 @@ Status set_tokenizer(Json& out, Bundle& bundle) {
   if (!parsed.ok()) return std::move(parsed).status().with_context(bundle.source_name());
   const TokenizerData& data = *parsed;
   out = Json::object();
-  out["type"] = "sentencepiece-bpe";
+  out["type"] = tokenizer_type(data.kind);
   out["n_vocab"] = data.n_vocab();
   out["bos_id"] = data.bos_id;
   out["eos_id"] = data.eos_id;

@@ -13,6 +13,7 @@
 #include "runtime/context.h"
 #include "runtime/generator.h"
 #include "runtime/model_loader.h"
+#include "text/chat_template.h"
 
 namespace flexq::api {
 
@@ -59,6 +60,14 @@ struct flexq_model : flexq::api::Handle {
 
 struct flexq_tokenizer : flexq::api::Handle {
   std::shared_ptr<const flexq::Tokenizer> tokenizer;
+};
+
+struct flexq_chat : flexq::api::Handle {
+  struct Message {
+    flexq::ChatRole role;
+    std::string content;
+  };
+  std::vector<Message> messages;
 };
 
 struct flexq_context_options : flexq::api::Handle {

@@ -23,7 +23,6 @@ static_assert(std::endian::native == std::endian::little, "safetensors data is l
 
 constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
-constexpr int64_t kMaxTokenizerBytes = int64_t{64} << 20;
 constexpr char kSingleFile[] = "model.safetensors";
 constexpr char kIndexFile[] = "model.safetensors.index.json";
 
@@ -247,20 +246,6 @@ Status Checkpoint::read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer
   }
   *out = WeightPiece{row_begin, n_rows, values.data(), nullptr};
   return Status();
-}
-
-Result<std::string> Checkpoint::read_tokenizer_model() const {
-  const std::string path = directory_ + "/tokenizer.model";
-  if (is_regular_file(path)) return read_text_file(path, kMaxTokenizerBytes);
-  if (is_regular_file(directory_ + "/tokenizer.json")) {
-    return Status::error(StatusCode::kUnsupportedModel,
-                         "%s: only tokenizer.json, which this version does not read; expected "
-                         "tokenizer.model (SentencePiece or tiktoken)",
-                         directory_.c_str());
-  }
-  return Status::error(StatusCode::kNotFound,
-                       "%s: no tokenizer, expected tokenizer.model (SentencePiece or tiktoken)",
-                       directory_.c_str());
 }
 
 }  // namespace flexq

@@ -3,6 +3,7 @@
 // exist, as in transformers). Read strictly: the tensors must be exactly those that config.json
 // implies. Two leftovers that transformers ignores as well are allowed: rotary_emb.inv_freq
 // buffers of old conversions, and lm_head.weight beside tied embeddings (the embedding is used).
+// Its tokenizer: text/tokenizer_files.h.
 #pragma once
 
 #include <cstdint>
@@ -43,10 +44,6 @@ class Checkpoint : public WeightSource {
   // The text of config.json, for a bundle's record of where it came from.
   const std::string& config_json() const { return config_json_; }
   const std::vector<CheckpointFile>& files() const { return files_; }
-
-  // The bytes of tokenizer.model (SentencePiece or tiktoken ranks). kNotFound without a tokenizer,
-  // kUnsupportedModel when there is only a tokenizer.json.
-  Result<std::string> read_tokenizer_model() const;
 
  private:
   // Where a tensor lies: entries()[entry] of shards_[shard].

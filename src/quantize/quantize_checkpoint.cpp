@@ -1,14 +1,12 @@
 #include "quantize/quantize_checkpoint.h"
 
 #include <memory>
-#include <optional>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/file.h"
 #include "base/floating_point.h"
-#include "base/json.h"
 #include "base/thread_pool.h"
 #include "bundle/bundle_format.h"
 #include "checkpoint/checkpoint_reader.h"
@@ -16,6 +14,7 @@
 #include "quantize/precision_policy.h"
 #include "quantize/quantize_weights.h"
 #include "quantize/tokenizer_section.h"
+#include "text/tokenizer_files.h"
 #include "text/utf8.h"
 
 namespace flexq {
@@ -45,24 +44,11 @@ std::string base_name(std::string_view path) {
   return usable ? std::string(path) : "checkpoint";
 }
 
-// The chat template of tokenizer_config.json, verbatim, where there is one.
-Result<std::optional<std::string>> read_chat_template(const std::string& directory) {
-  const std::string path = directory + "/tokenizer_config.json";
-  FLEXQ_ASSIGN_OR_RETURN(const bool exists, regular_file_exists(path));
-  if (!exists) return std::optional<std::string>();
-  constexpr int64_t kMaxFileBytes = int64_t{16} << 20;  // added tokens make some of them long
-  FLEXQ_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxFileBytes));
-  FLEXQ_ASSIGN_OR_RETURN(const JsonDocument document, parse_json(text, path));
-  const Json& json = document.root();
-  if (!json.is_object()) return std::optional<std::string>();
-  const auto found = json.find("chat_template");
-  if (found == json.end() || !found->is_string()) return std::optional<std::string>();
-  const std::string* value = found->get_ptr<const std::string*>();
-  if (static_cast<int64_t>(value->size()) > kMaxDirectoryTextBytes)
-    return Status::error(StatusCode::kLimitExceeded,
-                         "%s: chat_template of %zu bytes, expected at most %lld", path.c_str(),
-                         value->size(), static_cast<long long>(kMaxDirectoryTextBytes));
-  return std::optional<std::string>(*value);
+Status check_chat_template(const std::string& directory, const std::string& chat_template) {
+  if (static_cast<int64_t>(chat_template.size()) <= kMaxDirectoryTextBytes) return {};
+  return Status::error(StatusCode::kLimitExceeded,
+                       "%s: a chat template of %zu bytes, expected at most %lld", directory.c_str(),
+                       chat_template.size(), static_cast<long long>(kMaxDirectoryTextBytes));
 }
 
 Status check_config_text(const Checkpoint& checkpoint) {
@@ -98,14 +84,16 @@ Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string&
   FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint,
                          Checkpoint::open(checkpoint_dir));
   FLEXQ_RETURN_IF_ERROR(check_config_text(*checkpoint));
-  FLEXQ_ASSIGN_OR_RETURN(const std::string tokenizer_model, checkpoint->read_tokenizer_model());
-  FLEXQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> tokenizer,
-                         make_tokenizer_section(tokenizer_model, checkpoint->config().n_vocab,
-                                                checkpoint_dir + "/tokenizer.model"));
+  FLEXQ_ASSIGN_OR_RETURN(TokenizerFiles tokenizer, read_tokenizer_directory(checkpoint_dir));
+  FLEXQ_ASSIGN_OR_RETURN(
+      const std::vector<uint8_t> section,
+      make_tokenizer_section(tokenizer.data, checkpoint->config().n_vocab, checkpoint_dir));
+  if (tokenizer.chat_template)
+    FLEXQ_RETURN_IF_ERROR(check_chat_template(checkpoint_dir, *tokenizer.chat_template));
 
   BundleContents contents;
-  contents.sections.push_back({kTokenizerSection, tokenizer});
-  FLEXQ_ASSIGN_OR_RETURN(contents.chat_template, read_chat_template(checkpoint_dir));
+  contents.sections.push_back({kTokenizerSection, section});
+  contents.chat_template = std::move(tokenizer.chat_template);
   contents.provenance.tool_version = "flexq " FLEXQ_VERSION_STRING;
   contents.provenance.source = base_name(checkpoint_dir);
   contents.provenance.source_config_json = checkpoint->config_json();

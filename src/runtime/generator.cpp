@@ -107,6 +107,13 @@ Status Generator::check_stop() const {
   return Status();
 }
 
+bool Generator::ends_answer(int32_t token) const {
+  if (options_.ignore_end) return false;
+  const std::vector<int32_t>& stops = options_.stop_tokens;
+  return context_->model().is_end_token(token) ||
+         std::find(stops.begin(), stops.end(), token) != stops.end();
+}
+
 Status Generator::advance() {
   const bool is_prompt = state_ == State::kStarted;
   BatchItem item;
@@ -132,10 +139,10 @@ std::string_view Generator::end(FinishReason reason) {
 }
 
 Status Generator::fail(Status status) {
-  const FinishReason reason =
-      status.code() == StatusCode::kCancelled          ? FinishReason::kCancelled
-      : status.code() == StatusCode::kDeadlineExceeded ? FinishReason::kDeadline
-                                                       : FinishReason::kError;
+  const FinishReason reason = status.code() == StatusCode::kCancelled ? FinishReason::kCancelled
+                              : status.code() == StatusCode::kDeadlineExceeded
+                                  ? FinishReason::kDeadline
+                                  : FinishReason::kError;
   // Held-back text that finds no memory is lost; the error that ended the answer is what counts.
   static_cast<void>(guard_memory("text of an answer", [&]() -> Status {
     end(reason);
@@ -191,7 +198,7 @@ Status Generator::step(TokenEvent* event) {
     sampler_.most_probable(logits, options_.n_alternatives, alternatives_);
   }
   if (stats_.time_to_first_token_ns == 0) stats_.time_to_first_token_ns = now_ns() - start_ns_;
-  if (context_->model().is_end_token(token) && !options_.ignore_end) {
+  if (ends_answer(token)) {
     *event = finish(FinishReason::kStop);
     return Status();
   }

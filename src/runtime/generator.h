@@ -22,9 +22,10 @@ struct GeneratorOptions {
   int32_t max_tokens = 256;  // 0: until the context is full
   SamplingParams sampling;   // greedy
   std::vector<std::string> stop_strings;
-  bool ignore_end = false;
-  int64_t deadline_ms = 0;     // 0: none
-  int32_t n_alternatives = 0;  // log-probabilities per token
+  std::vector<int32_t> stop_tokens;  // end the answer as the model's own end tokens do
+  bool ignore_end = false;           // neither end tokens nor stop tokens end it
+  int64_t deadline_ms = 0;           // 0: none
+  int32_t n_alternatives = 0;        // log-probabilities per token
 };
 
 // The numbers of FLEXQ_FINISH_*.
@@ -77,6 +78,7 @@ class Generator {
   enum class State { kCreated, kStarted, kRunning, kFinished };
   Generator() = default;
   Status check_stop() const;
+  bool ends_answer(int32_t token) const;
   // Computes the logits for the next token: the prompt at first, then the last token.
   Status advance();
   // One event: computes, draws and renders a token, or ends the answer.

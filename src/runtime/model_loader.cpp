@@ -5,13 +5,11 @@
 #include "base/file.h"
 #include "bundle/bundle_reader.h"
 #include "checkpoint/checkpoint_reader.h"
-#include "text/sentencepiece_model.h"
+#include "text/tokenizer_files.h"
+#include "text/tokenizer_segment.h"
 
 namespace flexq {
 namespace {
-
-constexpr char kTokenizerFile[] = "tokenizer.model";
-constexpr int64_t kMaxTokenizerFileBytes = int64_t{256} << 20;
 
 // Forwards to a source that is shared between several openings.
 class SharedByteSource : public ByteSource {
@@ -31,20 +29,14 @@ Result<std::shared_ptr<const Tokenizer>> tokenizer_of_bundle(Bundle& bundle) {
   FLEXQ_ASSIGN_OR_RETURN(const HostBuffer bytes, bundle.read_section(kTokenizerSection));
   Result<TokenizerData> data = parse_tokenizer(bytes.span());
   if (!data.ok()) return std::move(data).status().with_context(bundle.source_name());
-  return Tokenizer::create(std::move(data).value());
+  const std::string* chat_template = bundle.chat_template();
+  return Tokenizer::create(std::move(data).value(),
+                           chat_template == nullptr ? std::string() : *chat_template);
 }
 
 Result<std::shared_ptr<const Tokenizer>> tokenizer_of_directory(const std::string& directory) {
-  const std::string path = directory + "/" + kTokenizerFile;
-  if (!is_regular_file(path)) {
-    return Status::error(StatusCode::kNotFound, "%s: expected a SentencePiece %s, found none",
-                         directory.c_str(), kTokenizerFile);
-  }
-  FLEXQ_ASSIGN_OR_RETURN(const std::string bytes, read_text_file(path, kMaxTokenizerFileBytes));
-  FLEXQ_ASSIGN_OR_RETURN(TokenizerData data,
-                         read_sentencepiece_model(
-                             {reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, path));
-  return Tokenizer::create(std::move(data));
+  FLEXQ_ASSIGN_OR_RETURN(TokenizerFiles files, read_tokenizer_directory(directory));
+  return Tokenizer::create(std::move(files.data), std::move(files.chat_template).value_or(""));
 }
 
 // A model's weights with what else its source says.
@@ -65,9 +57,7 @@ Result<OpenedModel> open_model(const ModelSource& source, const LoadOptions& opt
   } else if (source.is_directory()) {
     FLEXQ_ASSIGN_OR_RETURN(opened.weights, Checkpoint::open(source.path));
     // A checkpoint without tokenizer files still runs on token ids.
-    FLEXQ_ASSIGN_OR_RETURN(const bool has_tokenizer,
-                           regular_file_exists(source.path + "/" + kTokenizerFile));
-    if (with_tokenizer == WithTokenizer::kYes && has_tokenizer) {
+    if (with_tokenizer == WithTokenizer::kYes && has_tokenizer_files(source.path)) {
       FLEXQ_ASSIGN_OR_RETURN(opened.tokenizer, tokenizer_of_directory(source.path));
     }
   } else {

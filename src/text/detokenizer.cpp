@@ -12,12 +12,15 @@ Status Detokenizer::push(int32_t id, std::string& text) {
                          data.n_vocab() - 1);
   std::string_view bytes = tokenizer_->piece_bytes(id);
   const PieceType type = data.types[static_cast<size_t>(id)];
-  if (type == PieceType::kByte) {
+  const bool is_bytes = type == PieceType::kByte ||
+                        (data.kind == TokenizerKind::kByteLevelBpe && type == PieceType::kNormal);
+  if (is_bytes) {
     at_start_ = false;
-    push_byte(bytes[0], text);
+    for (const char byte : bytes)
+      push_byte(byte, text);
     return {};
   }
-  // Pieces are whole characters: nothing but a byte token can complete one.
+  // Other pieces are whole characters: none can complete one.
   finish(text);
   const bool strips_prefix = data.add_dummy_prefix || data.remove_extra_whitespaces;
   if (at_start_ && strips_prefix && type != PieceType::kUnknown && type != PieceType::kControl &&

@@ -215,12 +215,13 @@ class SentencePieceEncoder::Merger {
   std::unordered_map<int32_t, uint32_t> split_of_unused_;  // id to the bytes of its left part
 };
 
-void SentencePieceEncoder::encode(std::string_view text, std::vector<int32_t>& ids,
-                                  EncodeCounters& counters) const {
+Status SentencePieceEncoder::encode(std::string_view text, bool, std::vector<int32_t>& ids,
+                                    EncodeCounters& counters) const {
   const std::string normalized = normalize(text);
   Merger merger(*this, normalized, counters);
   merger.merge_all();
   merger.append_ids(ids);
+  return {};
 }
 
 }  // namespace flexq

@@ -20,8 +20,8 @@ class SentencePieceEncoder : public TextEncoder {
   // `data` must be valid, outlive the encoder and stay as it is.
   static Result<std::unique_ptr<const TextEncoder>> create(const TokenizerData& data);
 
-  void encode(std::string_view text, std::vector<int32_t>& ids,
-              EncodeCounters& counters) const override;
+  Status encode(std::string_view text, bool at_start, std::vector<int32_t>& ids,
+                EncodeCounters& counters) const override;
   int32_t id_of(std::string_view piece) const override { return pieces_.find(piece); }
 
  private:

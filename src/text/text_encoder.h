@@ -17,9 +17,10 @@ class TextEncoder {
   virtual ~TextEncoder() = default;
 
   // Appends the ids of `text` (any bytes, at most kMaxTextBytes) to `ids` and adds the work done
-  // to `counters`. Neither BOS nor control pieces.
-  virtual void encode(std::string_view text, std::vector<int32_t>& ids,
-                      EncodeCounters& counters) const = 0;
+  // to `counters`. Neither BOS nor control pieces. `at_start`: nothing precedes the text but,
+  // perhaps, BOS. After an error `ids` holds ids of a part of the text.
+  virtual Status encode(std::string_view text, bool at_start, std::vector<int32_t>& ids,
+                        EncodeCounters& counters) const = 0;
 
   // See Tokenizer::id_of.
   virtual int32_t id_of(std::string_view piece) const = 0;

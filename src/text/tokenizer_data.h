@@ -1,31 +1,8 @@
-// What a tokenizer consists of, independent of the file it came from, and the bytes that carry it
-// in a bundle.
-//
-// Byte format (one bundle segment; every integer little-endian, nothing aligned, nothing padded):
-//
-//   offset  type  field
-//   0       u32   format version: 1
-//   4       u32   kind: 1 = SentencePiece BPE
-//   8       u32   flags: bit 0 add_bos, bit 1 add_dummy_prefix, bit 2 remove_extra_whitespaces,
-//                 bit 3 byte_fallback, bit 4 escape_whitespaces; all other bits zero
-//   12      u32   n_vocab, 1 to 2^20
-//   16      i32   bos_id, or -1 when the tokenizer has none
-//   20      i32   eos_id, or -1
-//   24      i32   unk_id
-//   28      i32   pad_id, or -1
-//   32      u32   unk_surface_bytes, 0 to 1024
-//   36      u32   piece_bytes: the sum of all piece lengths
-//   40      f32   score of each piece            (n_vocab entries), finite
-//   ..      u16   length of each piece in bytes  (n_vocab entries), 1 to 1024
-//   ..      u8    type of each piece             (n_vocab entries), see PieceType
-//   ..      u8    the pieces in id order, one after the other  (piece_bytes)
-//   ..      u8    unk_surface: the text an unknown token decodes to
-//
-// The segment ends there; trailing bytes are refused. Equal data give equal bytes.
+// What a tokenizer consists of, independent of the file it came from. tokenizer_segment.h says how
+// a bundle carries it.
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,18 +16,31 @@ inline constexpr int32_t kMaxVocabPieceBytes = 1024;
 inline constexpr std::string_view kSpaceSymbol =
     "\xE2\x96\x81";  // U+2581: how pieces spell a space
 
+inline constexpr int32_t kMaxMerges = 1 << 22;
+inline constexpr int32_t kMaxSplitPatternBytes = 4096;
+
 enum class TokenizerKind : uint32_t {
-  kSentencePieceBpe = 1,
+  kSentencePieceBpe = 1,  // characters, merged by the score of the union (LLaMA-1 and 2)
+  kByteLevelBpe = 2,      // a pattern cuts the text, bytes are merged by rank (LLaMA-3)
+  kCharacterBpe = 3,      // characters, merged by rank: LLaMA-2 in the form of tokenizer.json
 };
 
-// The numbers of SentencePiece's ModelProto.SentencePiece.Type.
+// The numbers of SentencePiece's ModelProto.SentencePiece.Type. Byte-level BPE has kNormal,
+// kControl and kUserDefined only; character BPE all but kUnused.
 enum class PieceType : uint8_t {
   kNormal = 1,
-  kUnknown = 2,      // stands for characters without a piece; exactly one per tokenizer
+  kUnknown = 2,      // stands for characters without a piece; exactly one (byte-level: none)
   kControl = 3,      // <s>, </s>: never produced from plain text, decodes to nothing
   kUserDefined = 4,  // always one token wherever it occurs in a text
   kUnused = 5,       // takes part in merging, but is split again in the result
   kByte = 6,         // "<0x00>" to "<0xFF>": one byte of a character without a piece
+};
+
+// Two pieces that may become one: the piece that is spelled as both together.
+struct Merge {
+  int32_t left = 0;
+  int32_t right = 0;
+  bool operator==(const Merge&) const = default;
 };
 
 struct TokenizerData {
@@ -59,20 +49,35 @@ struct TokenizerData {
   // Pieces in id order. Written by add_piece() only.
   std::string piece_bytes;           // all pieces, one after the other
   std::vector<uint32_t> piece_ends;  // (n_vocab): where each piece ends in piece_bytes
-  std::vector<float> scores;         // (n_vocab): merges with a higher score come first
-  std::vector<PieceType> types;      // (n_vocab)
+  std::vector<float> scores;     // (n_vocab): merges with a higher score come first; kinds 2, 3: 0
+  std::vector<PieceType> types;  // (n_vocab)
 
   int32_t bos_id = -1;
   int32_t eos_id = -1;
   int32_t unk_id = -1;
   int32_t pad_id = -1;
 
-  bool add_bos = false;                   // the model expects BOS in front of every text
-  bool add_dummy_prefix = true;           // a space is put in front of every text
-  bool remove_extra_whitespaces = false;  // strip the text and collapse runs of spaces
-  bool byte_fallback = false;             // unknown characters become byte pieces
-  bool escape_whitespaces = true;         // spaces are spelled U+2581 inside pieces
-  std::string unk_surface = " \xE2\x81\x87 ";
+  bool add_bos = false;                        // the model expects BOS in front of every text
+  bool add_dummy_prefix = true;                // a space is put in front of every text
+  bool remove_extra_whitespaces = false;       // strip the text and collapse runs of spaces
+  bool byte_fallback = false;                  // unknown characters become byte pieces
+  bool escape_whitespaces = true;              // spaces are spelled U+2581 inside pieces
+  std::string unk_surface = " \xE2\x81\x87 ";  // kinds 2 and 3: this
+
+  // Byte-level and character BPE.
+  std::vector<Merge> merges;   // in order: earlier ones come first
+  bool ignore_merges = false;  // what is a piece as it stands is not merged from parts
+
+  // Byte-level BPE. Pieces are bytes, not spelled as characters.
+  std::string split_pattern;  // PCRE2 syntax: a text is cut into its matches and what lies between
+  bool merge_by_id = false;   // no list of merges: any two neighbours that together are a piece,
+                              // the lowest id first (tiktoken)
+
+  // Character BPE.
+  bool fuse_unk = false;             // a run of unknown characters is one token
+  bool prefix_unless_space = false;  // add_dummy_prefix, but not before a space
+  bool prefix_at_start_only =
+      false;  // add_dummy_prefix, but not after a control or user-defined piece
 
   int32_t n_vocab() const { return static_cast<int32_t>(types.size()); }
   // `id` must be in [0, n_vocab).
@@ -86,19 +91,14 @@ struct TokenizerData {
   Status add_piece(std::string_view piece, float score, PieceType type);
 };
 
-// Whether the parts fit together: pieces non-empty, valid UTF-8 and distinct; exactly one unknown
-// piece, which is unk_id; bos, eos and pad ids that exist and are control pieces (pad may be any
-// piece); finite scores; with byte fallback all 256 byte pieces, without it none. Errors are
-// kCorrupt (kLimitExceeded for sizes) and name the piece.
+// Whether the parts fit together: pieces non-empty and distinct, valid UTF-8 (but for those of
+// byte-level BPE); bos, eos and pad ids that exist and are control pieces (pad may be any piece);
+// finite scores; options that the kind has. SentencePiece and character BPE: exactly one unknown
+// piece, which is unk_id; with byte fallback all 256 byte pieces, without it none. Byte-level BPE:
+// a piece for every byte. Merges: of and into normal or user-defined pieces, each at most once.
+// Errors are kCorrupt (kLimitExceeded for sizes) and name the piece. The pattern is checked by
+// whoever compiles it.
 Status validate_tokenizer(const TokenizerData& data);
-
-// The byte format above. Fails only where validate_tokenizer() does.
-Result<std::vector<uint8_t>> serialize_tokenizer(const TokenizerData& data);
-
-// The inverse of serialize_tokenizer(), for any bytes: what it returns is valid. kCorrupt for
-// malformed bytes, kLimitExceeded beyond the limits, kUnsupportedVersion for another version,
-// kind or flag.
-Result<TokenizerData> parse_tokenizer(std::span<const uint8_t> bytes);
 
 // The byte that a piece "<0x41>" stands for, or -1 when `piece` is not of that form.
 int byte_of_piece(std::string_view piece);

@@ -71,6 +71,18 @@ bool is_valid_utf8(std::string_view text) {
   return true;
 }
 
+std::string replace_invalid_utf8(std::string_view text) {
+  std::string out;
+  out.reserve(text.size() + text.size() / 4);
+  while (!text.empty()) {
+    const int n_bytes = valid_character_bytes(text);
+    const size_t n_taken = n_bytes == 0 ? 1 : static_cast<size_t>(n_bytes);
+    out.append(n_bytes == 0 ? kReplacementCharacter : text.substr(0, n_taken));
+    text.remove_prefix(n_taken);
+  }
+  return out;
+}
+
 int incomplete_tail_bytes(std::string_view text) {
   for (int n_bytes = 3; n_bytes >= 1; --n_bytes) {
     if (text.size() < static_cast<size_t>(n_bytes)) continue;

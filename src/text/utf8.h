@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 
 namespace flexq {
@@ -18,6 +19,9 @@ int valid_character_bytes(std::string_view text);
 bool is_incomplete_character(std::string_view text);
 
 bool is_valid_utf8(std::string_view text);
+
+// `text` with every byte that belongs to no valid character replaced by U+FFFD.
+std::string replace_invalid_utf8(std::string_view text);
 
 // Bytes at the end of `text` that begin a character without completing it: 0 to 3.
 int incomplete_tail_bytes(std::string_view text);

@@ -15,7 +15,6 @@
 #include "base/half.h"
 #include "expect_error.h"
 #include "support/synthetic_checkpoint.h"
-#include "support/synthetic_tokenizer.h"
 #include "support/test_data.h"
 
 using namespace flexq;
@@ -422,20 +421,4 @@ TEST_CASE("read_piece from several threads") {
   for (std::thread& thread : threads)
     thread.join();
   CHECK(n_failed == 0);
-}
-
-TEST_CASE("tokenizer.model, and what is said without it") {
-  TemporaryDirectory directory;
-  write_synthetic_checkpoint(directory.path(), {});
-  const std::unique_ptr<Checkpoint> checkpoint = open_ok(directory.path());
-  const Result<std::string> tokenizer = checkpoint->read_tokenizer_model();
-  REQUIRE(tokenizer.ok());
-  CHECK(*tokenizer == synthetic_tokenizer_model(320));
-
-  std::filesystem::rename(directory.file("tokenizer.model"), directory.file("tokenizer.json"));
-  expect_error(checkpoint->read_tokenizer_model().status(), StatusCode::kUnsupportedModel,
-               {"tokenizer.json", "tokenizer.model"});
-  std::filesystem::remove(directory.file("tokenizer.json"));
-  expect_error(checkpoint->read_tokenizer_model().status(), StatusCode::kNotFound,
-               {"tokenizer.model", "SentencePiece"});
 }

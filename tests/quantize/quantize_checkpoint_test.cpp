@@ -18,7 +18,7 @@
 #include "support/synthetic_checkpoint.h"
 #include "support/synthetic_tokenizer.h"
 #include "support/test_data.h"
-#include "text/tokenizer_data.h"
+#include "text/tokenizer_segment.h"
 
 namespace flexq::test {
 namespace {

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/half.h"
+#include "support/synthetic_byte_level.h"
 #include "support/synthetic_tokenizer.h"
 
 namespace flexq::test {
@@ -262,7 +263,9 @@ SyntheticFiles make_synthetic_checkpoint(const SyntheticOptions& options) {
   if (!options.generation_config.empty())
     files["generation_config.json"] = options.generation_config;
   if (options.with_tokenizer)
-    files["tokenizer.model"] = synthetic_tokenizer_model(options.config.n_vocab);
+    files["tokenizer.model"] = options.byte_level_tokenizer
+                                   ? synthetic_tiktoken_model(options.config.n_vocab)
+                                   : synthetic_tokenizer_model(options.config.n_vocab);
   if (n_shards == 1) {
     files["model.safetensors"] = shard_bytes(std::move(shards[0]));
     return files;

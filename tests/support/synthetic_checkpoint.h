@@ -37,7 +37,8 @@ struct SyntheticOptions {
   WeightFormat format = WeightFormat::kBF16;  // kF32, kF16 or kBF16
   int32_t n_shards = 1;                       // above 1: shards with an index
   RopeDialect rope_dialect = RopeDialect::kOld;
-  bool with_tokenizer = true;  // needs n_vocab >= kMinSyntheticVocab
+  bool with_tokenizer = true;         // needs n_vocab >= kMinSyntheticVocab
+  bool byte_level_tokenizer = false;  // LLaMA-3's kind: needs n_vocab >= kMinByteLevelVocab
 
   // Deviations. A tensor that none of the model's is called is an error of the test.
   std::string config_patch;                    // JSON merge patch (RFC 7386), or empty

@@ -16,6 +16,7 @@
 #include "support/test_data.h"
 #include "text/sentencepiece_model.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 
 namespace flexq::test {
 
@@ -130,7 +131,8 @@ class RandomText {
         case kPieces:
         case kInvalidUtf8: {
           const int32_t id = below(tokenizer_.n_vocab());
-          if (tokenizer_.data().types[static_cast<size_t>(id)] != PieceType::kByte)
+          if (tokenizer_.data().types[static_cast<size_t>(id)] != PieceType::kByte &&
+              is_valid_utf8(tokenizer_.piece_bytes(id)))
             text += tokenizer_.piece_bytes(id);
           break;
         }
@@ -166,7 +168,8 @@ class RandomText {
       for (const char byte : character) {
         char name[8];
         std::snprintf(name, sizeof(name), "<0x%02X>", static_cast<unsigned char>(byte));
-        const int32_t id = tokenizer_.id_of(name);
+        const bool is_byte_level = tokenizer_.data().kind == TokenizerKind::kByteLevelBpe;
+        const int32_t id = tokenizer_.id_of(is_byte_level ? std::string(1, byte) : name);
         if (id >= 0) ids.push_back(id);
       }
     }

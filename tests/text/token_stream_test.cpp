@@ -2,7 +2,7 @@
 
 #include <doctest/doctest.h>
 
-#include "text/text_fixtures.h"
+#include "text/every_tokenizer.h"
 #include "text/utf8.h"
 
 namespace flexq::test {
@@ -26,9 +26,8 @@ std::string push(TokenStream& stream, int32_t id) {
 }  // namespace
 
 TEST_CASE("a stream hands out decode(all) minus decode(prompt) for every split") {
-  for (const std::string& path : model_paths()) {
-    CAPTURE(path);
-    const auto tokenizer = load_tokenizer(path);
+  for (const auto& [name, tokenizer] : every_tokenizer()) {
+    CAPTURE(name);
     RandomText random(*tokenizer);
     for (int round = 0; round < 60; ++round) {
       std::vector<int32_t> ids = random.make_ids(40);

@@ -10,6 +10,7 @@ void add_quantize_command(CLI::App& parent, Work& selected);
 void add_inspect_command(CLI::App& parent, Work& selected);
 void add_verify_command(CLI::App& parent, Work& selected);
 void add_run_command(CLI::App& parent, Work& selected);
+void add_chat_command(CLI::App& parent, Work& selected);
 void add_tokenize_command(CLI::App& parent, Work& selected);
 void add_perplexity_command(CLI::App& parent, Work& selected);     // parent: eval
 void add_bench_e2e_command(CLI::App& parent, Work& selected);      // parent: bench

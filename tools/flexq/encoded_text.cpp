@@ -27,6 +27,15 @@ flexq_status encode(const Tokenizer& tokenizer, const std::string& text, int32_t
   });
 }
 
+flexq_status encode_chat(const Tokenizer& tokenizer, const char* template_name, const Chat& chat,
+                         std::vector<int32_t>& tokens) {
+  return fill_container<std::vector<int32_t>, int32_t>(
+      tokens, [&](int32_t* data, int32_t capacity, int32_t* n_tokens) {
+        return flexq_tokenizer_encode_chat(tokenizer.get(), template_name, chat.get(), 1, data,
+                                           capacity, n_tokens);
+      });
+}
+
 flexq_status decode(const Tokenizer& tokenizer, const std::vector<int32_t>& tokens,
                     std::string& text) {
   return fill_container<std::string, int64_t>(

@@ -12,6 +12,10 @@ namespace flexq_tool {
 flexq_status encode(const Tokenizer& tokenizer, const std::string& text, int32_t encode_flags,
                     std::vector<int32_t>& tokens);
 
+// The conversation with what makes the model answer; template_name may be NULL.
+flexq_status encode_chat(const Tokenizer& tokenizer, const char* template_name, const Chat& chat,
+                         std::vector<int32_t>& tokens);
+
 flexq_status decode(const Tokenizer& tokenizer, const std::vector<int32_t>& tokens,
                     std::string& text);
 

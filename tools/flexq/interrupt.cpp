@@ -17,7 +17,7 @@ std::atomic<int> g_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free,
               "a signal handler may only touch such atomics");
 
-// Readable from the first signal on; never drained.
+// Readable from the first signal on, until clear_interrupt().
 int g_signal_event = -1;
 
 void raise_event(int event) {
@@ -34,10 +34,7 @@ void on_signal(int signal_number) {
   errno = saved_errno;
 }
 
-}  // namespace
-
-void install_interrupt_handler() {
-  g_signal_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+void take_over_signals() {
   for (const int signal_number : {SIGINT, SIGTERM}) {
     struct sigaction old_action = {};
     sigaction(signal_number, nullptr, &old_action);
@@ -50,8 +47,23 @@ void install_interrupt_handler() {
   }
 }
 
+}  // namespace
+
+void install_interrupt_handler() {
+  g_signal_event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  take_over_signals();
+}
+
 int interrupt_signal() {
   return g_signal.load();
+}
+
+void clear_interrupt() {
+  uint64_t count = 0;
+  // Fails where no signal raised the event.
+  [[maybe_unused]] const ssize_t n_read = read(g_signal_event, &count, sizeof count);
+  g_signal.store(0);
+  take_over_signals();
 }
 
 InterruptWatcher::InterruptWatcher(std::function<void()> action)

@@ -13,6 +13,10 @@ void install_interrupt_handler();
 // The signal that came first; 0 while there was none.
 int interrupt_signal();
 
+// Forgets the signal that came, which one call took as meant for it alone: the next signal is again
+// a first one. Only while no watcher lives.
+void clear_interrupt();
+
 // While it lives, calls `action` once on a thread of its own as soon as a signal comes, also when
 // that was before the construction. For work that reports no progress for a while.
 class InterruptWatcher {

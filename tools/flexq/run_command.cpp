@@ -46,15 +46,6 @@ int32_t on_token(const flexq_token_event* event, void* user_data) {
   return 0;
 }
 
-int create_context(const RunCommand& command, const Model& model, const ContextOptions& options,
-                   Context& context) {
-  if (flexq_context_options_set_context_tokens(options.get(), command.context_tokens) != FLEXQ_OK) {
-    return report_usage("--context");
-  }
-  const flexq_status status = flexq_context_create(model.get(), options.get(), Out(context));
-  return status == FLEXQ_OK ? kExitOk : report_failure("--context", status);
-}
-
 // Runs a started generator to its end. A deadline is an ordinary end; after a signal what was
 // generated is still the result, and only the exit code tells.
 int generate(const Generator& generator, Stream& stream, bool& was_interrupted) {
@@ -79,16 +70,12 @@ int run(const RunCommand& command) {
   }
   GeneratorOptions options;
   if (const int code = make_generator_options(command, options); code != kExitOk) return code;
-  ContextOptions context_options;
-  if (const int code = make_context_options(command.kv_type, context_options); code != kExitOk) {
-    return code;
-  }
   Model model;
   if (const int code = load_model(command.model, command.common, model); code != kExitOk) {
     return code;
   }
   Context context;
-  if (const int code = create_context(command, model, context_options, context); code != kExitOk) {
+  if (const int code = create_context(command, model, context); code != kExitOk) {
     return code;
   }
   Generator generator;
@@ -123,6 +110,39 @@ bool parse_logit_bias(const std::string& text, std::pair<int32_t, float>& bias) 
          CLI::detail::lexical_cast(text.substr(equals + 1), bias.second);
 }
 
+void add_generation_options(CLI::App& app, RunCommand& command) {
+  add_number(app, "-n,--max-tokens", command.max_tokens, "N",
+             "Most tokens to generate; 0: until the context is full")
+      ->check(integer_from(0, INT32_MAX));
+  add_number(app, "--context", command.context_tokens, "N",
+             "Longest prompt and answer together, in tokens; 0: what the model was trained for, "
+             "at most 4096")
+      ->check(integer_from(0, INT32_MAX));
+  add_kv_type_option(app, command.kv_type);
+  app.add_option("--stop", command.stop, "End the text before TEXT; repeatable")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  add_number(app, "--deadline-ms", command.deadline_ms, "MS",
+             "End the answer after this time; 0: never")
+      ->check(integer_from(0, INT64_MAX / 1000000));
+  app.add_flag("--ignore-eos", command.ignore_eos, "Go on after the model's end tokens");
+  app.add_flag("--no-bos", command.no_bos, "Do not put BOS in front of the prompt");
+  app.add_flag("--parse-special", command.parse_special,
+               "Read names of control tokens such as <s> in the prompt as the tokens");
+}
+
+}  // namespace
+
+int create_context(const RunCommand& command, const Model& model, Context& context) {
+  ContextOptions options;
+  if (const int code = make_context_options(command.kv_type, options); code != kExitOk) return code;
+  if (flexq_context_options_set_context_tokens(options.get(), command.context_tokens) != FLEXQ_OK) {
+    return report_usage("--context");
+  }
+  const flexq_status status = flexq_context_create(model.get(), options.get(), Out(context));
+  return status == FLEXQ_OK ? kExitOk : report_failure("--context", status);
+}
+
 void add_sampling_options(CLI::App& app, RunCommand& command) {
   const auto add = [&app](const char* name, auto& value, const char* type, const char* help) {
     return add_number(app, name, value, type, help)->group("Sampling");
@@ -154,29 +174,6 @@ void add_sampling_options(CLI::App& app, RunCommand& command) {
       ->allow_extra_args(false)
       ->group("Sampling");
 }
-
-void add_generation_options(CLI::App& app, RunCommand& command) {
-  add_number(app, "-n,--max-tokens", command.max_tokens, "N",
-             "Most tokens to generate; 0: until the context is full")
-      ->check(integer_from(0, INT32_MAX));
-  add_number(app, "--context", command.context_tokens, "N",
-             "Longest prompt and answer together, in tokens; 0: what the model was trained for, "
-             "at most 4096")
-      ->check(integer_from(0, INT32_MAX));
-  add_kv_type_option(app, command.kv_type);
-  app.add_option("--stop", command.stop, "End the text before TEXT; repeatable")
-      ->type_name("TEXT")
-      ->allow_extra_args(false);
-  add_number(app, "--deadline-ms", command.deadline_ms, "MS",
-             "End the answer after this time; 0: never")
-      ->check(integer_from(0, INT64_MAX));
-  app.add_flag("--ignore-eos", command.ignore_eos, "Go on after the model's end tokens");
-  app.add_flag("--no-bos", command.no_bos, "Do not put BOS in front of the prompt");
-  app.add_flag("--parse-special", command.parse_special,
-               "Read names of control tokens such as <s> in the prompt as the tokens");
-}
-
-}  // namespace
 
 void add_run_command(CLI::App& parent, Work& selected) {
   auto command = std::make_shared<RunCommand>();

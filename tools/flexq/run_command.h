@@ -57,6 +57,12 @@ struct RunResult {
   flexq_plan plan = {};
 };
 
+// The command line's sampling options, into `command`.
+void add_sampling_options(CLI::App& app, RunCommand& command);
+
+// The context that --context asks for. Returns an exit code.
+int create_context(const RunCommand& command, const Model& model, Context& context);
+
 // Sampling and generator options from the command line. Values that the library refuses are
 // reported as wrong usage. Returns an exit code.
 int make_generator_options(const RunCommand& command, GeneratorOptions& options);

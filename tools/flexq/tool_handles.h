@@ -21,6 +21,7 @@ using Model = std::unique_ptr<flexq_model, Releaser<flexq_model_release>>;
 using Tokenizer = std::unique_ptr<flexq_tokenizer, Releaser<flexq_tokenizer_release>>;
 using ContextOptions =
     std::unique_ptr<flexq_context_options, Releaser<flexq_context_options_release>>;
+using Chat = std::unique_ptr<flexq_chat, Releaser<flexq_chat_release>>;
 using Context = std::unique_ptr<flexq_context, Releaser<flexq_context_release>>;
 using Batch = std::unique_ptr<flexq_batch, Releaser<flexq_batch_release>>;
 using Sampling = std::unique_ptr<flexq_sampling, Releaser<flexq_sampling_release>>;
