@@ -35,13 +35,13 @@ inline void dot_keys(const float* q, const typename Type::Element* keys, int64_t
   for (; d + kLanes <= head_dim; d += kLanes) {
     const __m512 inputs = _mm512_loadu_ps(q + d);
     for (int p = 0; p < kPositions; ++p)
-      lanes[p] = _mm512_fmadd_ps(inputs, Type::load(keys + p * head_dim + d), lanes[p]);
+      lanes[p] = multiply_add(inputs, Type::load(keys + p * head_dim + d), lanes[p]);
   }
   if (d < head_dim) {
     const int64_t left = head_dim - d;
     const __m512 inputs = load_floats(q + d, left);
     for (int p = 0; p < kPositions; ++p)
-      lanes[p] = _mm512_fmadd_ps(inputs, Type::load_few(keys + p * head_dim + d, left), lanes[p]);
+      lanes[p] = multiply_add(inputs, Type::load_few(keys + p * head_dim + d, left), lanes[p]);
   }
 }
 
@@ -125,7 +125,7 @@ void add_values(const AttentionArgs& args, int64_t d, int64_t last, float invers
         const __m512 elements = kRagged && i == kRegisters - 1
                                     ? Type::load_few(value + i * kLanes, last)
                                     : Type::load(value + i * kLanes);
-        acc[i] = _mm512_fmadd_ps(weight, elements, acc[i]);
+        acc[i] = multiply_add(weight, elements, acc[i]);
       }
     }
   }

@@ -23,11 +23,22 @@ inline __mmask16 first_lanes(int64_t n) {
 
 // The first min(n, 16) floats, the other lanes +0. Touches no memory past them.
 inline __m512 load_floats(const float* x, int64_t n) {
-  return _mm512_maskz_loadu_ps(first_lanes(n), x);
+  return n >= kLanes ? _mm512_loadu_ps(x) : _mm512_maskz_loadu_ps(first_lanes(n), x);
 }
 
 inline void store_floats(float* x, int64_t n, __m512 value) {
-  _mm512_mask_storeu_ps(x, first_lanes(n), value);
+  if (n >= kLanes) {
+    _mm512_storeu_ps(x, value);
+  } else {
+    _mm512_mask_storeu_ps(x, first_lanes(n), value);
+  }
+}
+
+// fma(a, b, sum). Not the intrinsic: g++ 12 copies its accumulator before and after each use, which
+// halves the speed of the linear layers (kernels/README.md).
+inline __m512 multiply_add(__m512 a, __m512 b, __m512 sum) {
+  __asm__("vfmadd231ps %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
 }
 
 // How a stored element becomes float: load() reads 16, load_few() the first min(n, 16) and gives +0

@@ -127,7 +127,7 @@ void unit_tokens(const UnitColumn<kBlocks>& units, const float* x, int64_t x_str
     for (int t = 0; t < kTokens; ++t) {
       const __m512 input = _mm512_set1_ps(x[t * x_stride + k]);
       for (int b = 0; b < kBlocks; ++b)
-        group_acc[t][b] = _mm512_fmadd_ps(input, weights[b], group_acc[t][b]);
+        group_acc[t][b] = multiply_add(input, weights[b], group_acc[t][b]);
     }
   }
   for (int t = 0; t < kTokens; ++t) {

@@ -33,15 +33,23 @@ void row_block(const typename Type::Element* w, const float* scales, const float
     for (int r = 0; r < kRows; ++r)
       lanes[t][r] = _mm512_setzero_ps();
   }
+  constexpr int64_t kLine = 64 / sizeof(typename Type::Element);
   int64_t k = 0;
   for (; k + kLanes <= args.n_cols; k += kLanes) {
+    if (k % kLine == 0) {
+      for (int r = 0; r < kRows; ++r) {
+        const typename Type::Element* line = w + r * args.n_cols + k;
+        _mm_prefetch(line + kRows * args.n_cols, _MM_HINT_T1);  // the next block of rows
+        _mm_prefetch(line + 4 * kLine, _MM_HINT_T0);
+      }
+    }
     __m512 weights[kRows];
     for (int r = 0; r < kRows; ++r)
       weights[r] = Type::load(w + r * args.n_cols + k);
     for (int t = 0; t < kTokens; ++t) {
       const __m512 inputs = _mm512_loadu_ps(x + t * args.x_stride + k);
       for (int r = 0; r < kRows; ++r)
-        lanes[t][r] = _mm512_fmadd_ps(inputs, weights[r], lanes[t][r]);
+        lanes[t][r] = multiply_add(inputs, weights[r], lanes[t][r]);
     }
   }
   if (k < args.n_cols) {  // the ragged last step: missing elements count as +0 * +0
@@ -50,7 +58,7 @@ void row_block(const typename Type::Element* w, const float* scales, const float
       const __m512 weights = Type::load_few(w + r * args.n_cols + k, left);
       for (int t = 0; t < kTokens; ++t)
         lanes[t][r] =
-            _mm512_fmadd_ps(load_floats(x + t * args.x_stride + k, left), weights, lanes[t][r]);
+            multiply_add(load_floats(x + t * args.x_stride + k, left), weights, lanes[t][r]);
     }
   }
   for (int t = 0; t < kTokens; ++t) {
