@@ -154,8 +154,8 @@ typedef void (*flexq_log_callback)(int32_t level, const char* text, int64_t text
 FLEXQ_API flexq_status flexq_set_log_callback(flexq_log_callback callback, int32_t max_level,
                                               void* user_data);
 
-/* Gives n_bytes (1 or more) aligned to `alignment` (a power of two), or NULL when there is no memory:
- * the call that needs it then fails with FLEXQ_ERROR_OUT_OF_MEMORY. */
+/* Gives n_bytes (1 or more) aligned to `alignment` (a power of two), or NULL when there is no
+ * memory: the call that needs it then fails with FLEXQ_ERROR_OUT_OF_MEMORY. */
 typedef void* (*flexq_allocate_callback)(int64_t n_bytes, int64_t alignment, void* user_data);
 /* Takes back what the allocate callback gave, with the same n_bytes. */
 typedef void (*flexq_free_callback)(void* memory, int64_t n_bytes, void* user_data);

@@ -136,10 +136,9 @@ class Context::Appended {
 
   Status append() {
     for (const BatchItem& item : items_) {
-      FLEXQ_RETURN_IF_ERROR(
-          context_.cache_.append(item.sequence, item.tokens, [&](int32_t from, int32_t to) {
-            return context_.executor_->copy_page(from, to);
-          }));
+      FLEXQ_RETURN_IF_ERROR(context_.cache_.append(
+          item.sequence, item.tokens,
+          [&](int32_t from, int32_t to) { return context_.executor_->copy_page(from, to); }));
       ++n_appended_;
     }
     return Status();

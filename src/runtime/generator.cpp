@@ -132,10 +132,10 @@ std::string_view Generator::end(FinishReason reason) {
 }
 
 Status Generator::fail(Status status) {
-  const FinishReason reason =
-      status.code() == StatusCode::kCancelled          ? FinishReason::kCancelled
-      : status.code() == StatusCode::kDeadlineExceeded ? FinishReason::kDeadline
-                                                       : FinishReason::kError;
+  const FinishReason reason = status.code() == StatusCode::kCancelled ? FinishReason::kCancelled
+                              : status.code() == StatusCode::kDeadlineExceeded
+                                  ? FinishReason::kDeadline
+                                  : FinishReason::kError;
   // Held-back text that finds no memory is lost; the error that ended the answer is what counts.
   static_cast<void>(guard_memory("text of an answer", [&]() -> Status {
     end(reason);
