@@ -26,12 +26,11 @@
  *            the call ends normally. No new call may start on a handle after its release.
  * Threads    flexq_model, flexq_tokenizer, flexq_source and flexq_bundle may be used from any
  *            number of threads at once. A flexq_context, with the generators on it, is used by one
- *            thread at a time; a second thread inside it, reading what it holds included, gets
- *            FLEXQ_ERROR_INVALID_STATE and disturbs nothing. A call is inside until it returns,
- *            callbacks included. Option objects, flexq_sampling and flexq_batch belong to one
- *            thread at a time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel
- *            may be called from any thread (not from a signal handler) at any time before the
- *            release.
+ *            thread at a time: while a call is inside it, its callbacks included, a call from
+ *            another thread, be it only to read, gets FLEXQ_ERROR_INVALID_STATE and changes
+ *            nothing. Option objects, flexq_sampling and flexq_batch belong to one thread at a
+ *            time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel may be called
+ *            from any thread (not from a signal handler) at any time before the release.
  * Text       UTF-8, as pointer and length in bytes; not NUL-terminated, zero bytes allowed.
  *            Names, keys, values and paths are NUL-terminated strings.
  * Buffers    Functions that fill a caller's buffer take (buffer, capacity, out length). The length

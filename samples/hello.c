@@ -5,9 +5,9 @@
 
 /* Called for every piece of text; a non-zero return would stop the answer. */
 static int32_t print_piece(const flexq_token_event* event, void* user_data) {
-  fwrite(event->text, 1, (size_t)event->text_bytes, stdout);
-  fflush(stdout);
-  return ferror((FILE*)user_data);
+  FILE* out = (FILE*)user_data;
+  fwrite(event->text, 1, (size_t)event->text_bytes, out);
+  return fflush(out);
 }
 
 int main(int argc, char** argv) {
@@ -27,8 +27,8 @@ int main(int argc, char** argv) {
   if (status == FLEXQ_OK) status = flexq_context_create(model, NULL, &context);
   if (status == FLEXQ_OK) status = flexq_generator_create(context, NULL, &generator);
   if (status == FLEXQ_OK) {
-    status = flexq_generator_start(generator, prompt, (int64_t)strlen(prompt),
-                                   FLEXQ_ENCODE_DEFAULT);
+    status =
+        flexq_generator_start(generator, prompt, (int64_t)strlen(prompt), FLEXQ_ENCODE_DEFAULT);
   }
   if (status == FLEXQ_OK) status = flexq_generator_run(generator, print_piece, stdout);
   if (status == FLEXQ_OK) {

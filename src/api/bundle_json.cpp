@@ -1,5 +1,7 @@
 #include "api/bundle_json.h"
 
+#include <charconv>
+
 #include "base/json.h"
 #include "text/tokenizer_data.h"
 
@@ -25,6 +27,15 @@ const char* format_name(WeightFormat format) {
 
 int32_t weight_bits(WeightFormat format) {
   return format == WeightFormat::kInt6Group ? 6 : static_cast<int32_t>(8 * element_bytes(format));
+}
+
+// The shortest decimal that reads back as this float: 1e-05, not 9.999999747378752e-06.
+double shortest_decimal(float value) {
+  char text[32];
+  const auto written = std::to_chars(text, text + sizeof text, value);
+  double decimal = value;
+  std::from_chars(text, written.ptr, decimal);
+  return decimal;
 }
 
 // Everything is built in its place inside the document, and every container made by assignment: see
@@ -58,7 +69,7 @@ void set_architecture(Json& out, const ModelConfig& config) {
   out["n_ff"] = config.n_ff;
   out["n_vocab"] = config.n_vocab;
   out["context_tokens"] = config.context_tokens;
-  out["rms_norm_eps"] = config.rms_norm_eps;
+  out["rms_norm_eps"] = shortest_decimal(config.rms_norm_eps);
   Json& rope = out["rope"] = Json::object();
   rope["type"] = rope_name(config.rope.type);
   rope["theta"] = config.rope.theta;

@@ -27,9 +27,9 @@ static_assert(FLEXQ_DEVICE_CPU == static_cast<int>(flexq::DeviceKind::kCpu) &&
 namespace {
 
 std::string make_build_info() {
-  std::string kernels;
+  std::string kernels;  // each with a space in front
   for (const char* name : {"portable", "avx2"}) {
-    if (flexq::select_cpu_kernels(name) != nullptr) kernels += std::string(name) + " ";
+    if (flexq::select_cpu_kernels(name) != nullptr) kernels += std::string(" ") + name;
   }
   std::string info;
   info += "version: " FLEXQ_VERSION_STRING "\n";
@@ -37,7 +37,7 @@ std::string make_build_info() {
   info += "bundle format: " + std::to_string(flexq::kBundleFormatVersion) + "\n";
   info += "compiler: " FLEXQ_COMPILER "\n";
   info += "build type: " FLEXQ_BUILD_TYPE "\n";
-  info += "cpu kernels usable here: " + kernels + "\n";
+  info += "cpu kernels usable here:" + kernels + "\n";
   info += std::string("cpu kernels chosen: ") + flexq::select_cpu_kernels(nullptr)->name + "\n";
   info += "cuda: none\n";
   info += "cuda sm list: none\n";

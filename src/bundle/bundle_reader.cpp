@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "base/checked.h"
-#include "bundle/bundle_validate.h"
 #include "base/memory_guard.h"
+#include "bundle/bundle_validate.h"
 
 namespace flexq {
 namespace {

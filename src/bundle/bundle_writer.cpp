@@ -6,11 +6,11 @@
 
 #include "base/checked.h"
 #include "base/file.h"
+#include "base/memory_guard.h"
 #include "bundle/bundle_format.h"
 #include "bundle/bundle_header.h"
 #include "bundle/bundle_validate.h"
 #include "bundle/chunk_codec.h"
-#include "base/memory_guard.h"
 
 namespace flexq {
 namespace {

@@ -1,6 +1,7 @@
 // flexq: the command line tool. It uses flexq.h and nothing else of the library.
 #include <exception>
 #include <string>
+#include <vector>
 
 #include "commands.h"
 #include "interrupt.h"
@@ -23,6 +24,14 @@ std::string command_name(const CLI::App& app) {
     name += " " + command->get_name();
   }
   return name;
+}
+
+// The parser misses a command before it says that there is none of the name given.
+std::string problem(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = app.remaining(true);
+  const bool misses_something = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+  return misses_something && !unknown.empty() ? "unknown command or option " + unknown.front()
+                                              : error.what();
 }
 
 int run_tool(int argc, char** argv) {
@@ -53,7 +62,7 @@ int run_tool(int argc, char** argv) {
   } catch (const CLI::CallForVersion& version) {
     return print(version.what());
   } catch (const CLI::ParseError& error) {
-    report_failure("usage", error.what() + std::string("; see ") + command_name(app) + " --help");
+    report_failure("usage", problem(app, error) + "; see " + command_name(app) + " --help");
     return kExitUsage;
   }
   return selected();

@@ -18,34 +18,35 @@ struct InspectCommand {
   bool all_layers = false;
 };
 
-// A value of the bundle's JSON for people: strings without quotes, at most one line of them.
+// A value of the bundle's JSON for people: sizes with units, strings without quotes.
 std::string value_text(const Json& value, const std::string& key) {
-  constexpr size_t kMaxCharacters = 100;
   if (value.is_number_integer() && key.ends_with("_bytes")) {
     return format_bytes(value.get<int64_t>());
   }
-  if (value.is_number_float()) return fixed(value.get<double>(), 3);
-  std::string text = value.is_string() ? value.get<std::string>()
-                                       : value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() > kMaxCharacters) text = text.substr(0, kMaxCharacters) + " ...";
+  if (value.is_number_float()) return short_number(value.get<double>());
+  const std::string text = value.is_string()
+                               ? value.get<std::string>()
+                               : value.dump(-1, ' ', false, Json::error_handler_t::replace);
   return one_line(text);
 }
 
-// "key  value" lines; the members of an object are indented under its name.
+// "key: value" lines, members of an object indented under its name. What does not fit on a line is
+// left to the tables and to --json.
 std::string summary_text(const Json& bundle) {
-  Table table({});
+  constexpr size_t kMaxValueBytes = 100;
+  std::string text;
   for (const auto& [key, value] : bundle.items()) {
-    if (!value.is_object()) {
-      table.add({key + ": " + value_text(value, key)});
-      continue;
-    }
-    table.add({key + ":"});
-    for (const auto& [inner_key, inner] : value.items()) {
-      if (key == "quantization" && inner_key == "layers") continue;
-      table.add({"  " + inner_key + ": " + value_text(inner, inner_key)});
+    if (value.is_object()) {
+      text += key + ":\n";
+      for (const auto& [inner_key, inner] : value.items()) {
+        const std::string line = value_text(inner, inner_key);
+        if (line.size() <= kMaxValueBytes) text += "  " + inner_key + ": " + line + "\n";
+      }
+    } else if (const std::string line = value_text(value, key); line.size() <= kMaxValueBytes) {
+      text += key + ": " + line + "\n";
     }
   }
-  return table.text();
+  return text;
 }
 
 // "model.layers.*.mlp.down_proj" for "model.layers.17.mlp.down_proj": whole-number parts of the
@@ -89,8 +90,8 @@ std::string cell_text(const LayerGroup& group, const std::string& key) {
   return text;
 }
 
-// Layers are objects with a name; their other members are the columns.
-std::string layers_text(const Json& layers, bool all_layers) {
+// A table of layers or other tensors: objects with a name, whose other members are the columns.
+std::string layers_text(const std::string& title, const Json& layers, bool all_layers) {
   if (!layers.is_array() || layers.empty()) return "";
   std::vector<LayerGroup> groups;
   std::map<std::string, size_t> group_of_name;
@@ -105,7 +106,7 @@ std::string layers_text(const Json& layers, bool all_layers) {
   for (const auto& member : layers.front().items()) {
     if (member.key() != "name") keys.push_back(member.key());
   }
-  std::vector<std::string> header = {"layer", "count"};
+  std::vector<std::string> header = {title, "count"};
   header.insert(header.end(), keys.begin(), keys.end());
   Table table(header);
   for (const LayerGroup& group : groups) {
@@ -125,8 +126,11 @@ int inspect(const InspectCommand& command) {
   if (command.common.json) return print(text + "\n");
   const Json json = Json::parse(text, nullptr, false);
   const Json quantization = json.value("quantization", Json::object());
-  return print(summary_text(json) +
-               layers_text(quantization.value("layers", Json::array()), command.all_layers));
+  return print(
+      summary_text(json) +
+      layers_text("linear layers", quantization.value("layers", Json::array()),
+                  command.all_layers) +
+      layers_text("other tensors", json.value("tensors", Json::array()), command.all_layers));
 }
 
 }  // namespace
@@ -135,7 +139,8 @@ void add_inspect_command(CLI::App& parent, Work& selected) {
   auto command = std::make_shared<InspectCommand>();
   CLI::App* app = parent.add_subcommand("inspect", "Show what a bundle contains");
   app->add_option("MODEL", command->bundle, "Bundle (*.flexq)")->required()->type_name("");
-  app->add_flag("--layers", command->all_layers, "One row for every layer");
+  app->add_flag("--layers", command->all_layers,
+                "One row for every layer, not for every kind of layer");
   add_common_options(*app, command->common);
   app->footer(
       "Checks the bundle's directory; flexq verify checks the weights too.\n"

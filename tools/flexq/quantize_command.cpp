@@ -32,9 +32,11 @@ int print_summary(const QuantizeCommand& command, double seconds) {
                        {"bits_per_weight", bits_per_weight},
                        {"seconds", seconds}});
   }
+  // 0: this policy leaves every layer as it is.
+  const std::string bits =
+      bits_per_weight > 0 ? ", " + fixed(bits_per_weight, 2) + " bits per weight" : "";
   return print(one_line(command.output) + ": " + format_bytes(size_bytes) + ", policy " +
-               command.policy + ", " + fixed(bits_per_weight, 2) + " bits per weight, " +
-               fixed(seconds, 1) + " s\n");
+               command.policy + bits + ", " + fixed(seconds, 1) + " s\n");
 }
 
 int quantize(const QuantizeCommand& command) {
@@ -54,7 +56,7 @@ int quantize(const QuantizeCommand& command) {
     flexq_quantize_options_set_progress(options.get(), ProgressBar::callback, &progress);
     const flexq_status status =
         flexq_quantize(command.checkpoint.c_str(), command.output.c_str(), options.get());
-    if (status != FLEXQ_OK) return report_failure(command.checkpoint, status);
+    if (status != FLEXQ_OK) return report_failure("quantize", status);
   }
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
   return print_summary(command, elapsed.count());

@@ -19,6 +19,7 @@ namespace {
 struct Stream {
   bool to_stdout;
   bool keep_log_probs;
+  int64_t n_written_bytes = 0;
   int write_errno = 0;
   std::vector<TokenLogProbs> log_probs = {};
 };
@@ -40,6 +41,7 @@ int32_t on_token(const flexq_token_event* event, void* user_data) {
       stream->write_errno = errno;
       return 1;
     }
+    stream->n_written_bytes += event->text_bytes;
   }
   return 0;
 }
@@ -60,14 +62,15 @@ int create_context(const RunCommand& command, const Model& model, Context& conte
 int generate(const Generator& generator, Stream& stream, bool& was_interrupted) {
   const InterruptWatcher watcher([&] { flexq_generator_cancel(generator.get()); });
   const flexq_status status = flexq_generator_run(generator.get(), on_token, &stream);
-  if (stream.write_errno != 0 && stream.write_errno != EINTR) {
+  if (stream.write_errno == EINTR) return report_interrupt();
+  if (stream.write_errno != 0) {
     return report_failure("standard output", std::string_view(std::strerror(stream.write_errno)));
   }
   was_interrupted = interrupt_signal() != 0 && status != FLEXQ_OK;
   if (status == FLEXQ_OK || status == FLEXQ_ERROR_DEADLINE_EXCEEDED || was_interrupted) {
     return kExitOk;
   }
-  if (stream.to_stdout) (void)write_all(STDOUT_FILENO, "\n");
+  if (stream.n_written_bytes > 0) (void)write_all(STDOUT_FILENO, "\n");
   return report_failure("generation", status);
 }
 
@@ -161,7 +164,7 @@ void add_generation_options(CLI::App& app, RunCommand& command) {
       ->allow_extra_args(false);
   add_number(app, "--deadline-ms", command.deadline_ms, "MS",
              "End the answer after this time; 0: never")
-      ->check(integer_from(0, INT64_MAX / 1000000));
+      ->check(integer_from(0, INT64_MAX));
   app.add_flag("--ignore-eos", command.ignore_eos, "Go on after the model's end tokens");
   app.add_flag("--no-bos", command.no_bos, "Do not put BOS in front of the prompt");
   app.add_flag("--parse-special", command.parse_special,

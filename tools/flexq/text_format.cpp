@@ -48,6 +48,10 @@ std::string fixed(double value, int digits) {
   return formatted("%.*f", digits, value);
 }
 
+std::string short_number(double value) {
+  return formatted("%.*g", 6, value);
+}
+
 std::string format_bytes(int64_t bytes) {
   if (bytes < 1000) return std::to_string(bytes) + " bytes";
   const char* const units[] = {"kB", "MB", "GB", "TB"};
