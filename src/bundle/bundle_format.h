@@ -17,8 +17,9 @@ inline constexpr int64_t kMaxDirectoryBytes = int64_t{64} << 20;
 inline constexpr int32_t kMaxDirectoryDepth = 16;
 inline constexpr int32_t kMaxDirectoryTables = 262'144;
 inline constexpr int64_t kMaxSegments = 65'536;  // tensors plus sections
-// Decoded bytes per stored byte. No zstd frame goes beyond it: the smallest block has 4 bytes and the
-// largest decodes to 128 KiB. So what a file can make a reader allocate is bounded by its own size.
+// Decoded bytes per stored byte. No zstd frame goes beyond it: the smallest block has 4 bytes and
+// the largest decodes to 128 KiB. So what a file can make a reader allocate is bounded by its own
+// size.
 inline constexpr int64_t kMaxExpansion = 32'768;
 inline constexpr int64_t kMaxSectionBytes = int64_t{256} << 20;
 inline constexpr int64_t kMaxFeatures = 64;

@@ -124,7 +124,8 @@ Status Checkpoint::read_config() {
 }
 
 Status Checkpoint::open_shards() {
-  FLEXQ_ASSIGN_OR_RETURN(const bool has_single, regular_file_exists(directory_ + "/" + kSingleFile));
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_single,
+                         regular_file_exists(directory_ + "/" + kSingleFile));
   if (has_single) return add_shard(kSingleFile);
   const std::string index_path = directory_ + "/" + kIndexFile;
   if (!is_regular_file(index_path)) return no_weights(directory_);
