@@ -42,10 +42,9 @@ WeightFormat tiny_format(const TensorSpec& spec) {
     case TensorRole::kLmHead:
       return WeightFormat::kInt8Row;
     case TensorRole::kLinear:
-      return spec.linear_kind == LinearKind::kO    ? WeightFormat::kF16
-             : spec.linear_kind == LinearKind::kV  ? WeightFormat::kInt8Group
-             : spec.linear_kind == LinearKind::kUp ? WeightFormat::kInt8Group
-                                                   : WeightFormat::kInt6Group;
+      return spec.linear_kind == LinearKind::kO   ? WeightFormat::kF16
+             : spec.linear_kind == LinearKind::kV ? WeightFormat::kInt8Group
+                                                  : WeightFormat::kInt6Group;
     default:
       return WeightFormat::kF32;
   }

@@ -34,7 +34,7 @@ const Policy kQuantized[] = {{"flexq", "w6ax_down8", 0.001, 0.05},
                              {"w6a6", "w6a6", 0.001, 0.05},
                              {"w6a8", "w6a8", 0.001, 0.02},
                              {"w6a16", "w6a16", 0.001, 0.005},
-                             {"w8a8", "w8a8", 0.001, 0.01}};
+                             {"w8a8", "w8a8", 0.001, 0.02}};
 // Eight bits lose next to nothing: compared with the unquantized reference.
 const Policy kW8A16{"w8a16", "fp32", 0.001, 0.02};
 

@@ -29,10 +29,12 @@ std::vector<KernelTime> measure(const KernelBenchmarkOptions& options, const std
     return time.layer == last;
   });
   REQUIRE_MESSAGE(status.ok(), status.message());
+  const bool best = options.cpu_kernels == "auto";
+  const CpuKernels* kernels = select_cpu_kernels(best ? nullptr : options.cpu_kernels.c_str());
   for (const KernelTime& time : times) {
     CHECK(time.microseconds > 0);
     CHECK(time.read_microseconds > 0);
-    CHECK(time.kernels == select_cpu_kernels(options.cpu_kernels.c_str())->name);
+    CHECK(time.kernels == kernels->name);
     CHECK(time.n_threads == 2);
   }
   return times;

@@ -135,7 +135,7 @@ TEST_CASE("a LLaMA 3 in small, far beyond the context it was trained for") {
 
   // The scaling is no small matter here: without it the last rows are others altogether.
   ModelConfig unscaled = config;
-  unscaled.rope.type = RopeType::kDefault;
+  unscaled.rope = {RopeType::kDefault, config.rope.theta};
   const auto other_rows = check_forward(unscaled, WeightFormat::kBF16, tokens);
   double largest = 0;
   for (size_t i = 0; i < rows.back().logits.size(); ++i)

@@ -45,7 +45,7 @@ void check_same(const OutputRowsCopy& found, const OutputRowsCopy& expected,
 
 void check_settings(const TestModel& model, const std::vector<int32_t>& tokens,
                     const OutputRowsCopy& expected, const ModelConfig& config) {
-  const std::string best = select_cpu_kernels("auto")->name;
+  const std::string best = select_cpu_kernels(nullptr)->name;
   for (const std::string kernels : cpu_kernel_names()) {
     if (select_cpu_kernels(kernels.c_str()) == nullptr) continue;
     for (const int32_t n_threads : {1, 2, 3}) {
