@@ -25,7 +25,7 @@ ByteLevelEncoder::ByteLevelEncoder(const TokenizerData& data, PieceTable pieces,
       user_defined_(data, PieceType::kUserDefined) {
   for (int32_t id = 0; id < data.n_vocab(); ++id) {
     const std::string_view piece = data.piece(id);
-    if (piece.size() == 1 && data.types[static_cast<size_t>(id)] == PieceType::kNormal)
+    if (piece.size() == 1 && is_mergeable(data.types[static_cast<size_t>(id)]))
       byte_ids_[static_cast<uint8_t>(piece[0])] = id;
   }
 }
@@ -77,6 +77,7 @@ void ByteLevelEncoder::encode_part(std::string_view part, RankMerger& merger,
       return;
     }
   }
+  merger.reserve(part.size());
   for (const char byte : part)
     merger.add_symbol(byte_ids_[static_cast<uint8_t>(byte)], 1);
   merger.merge(part, ids);

@@ -21,6 +21,9 @@ class RankMerger {
              EncodeCounters& counters)
       : data_(data), pieces_(pieces), merges_(merges), counters_(counters) {}
 
+  // Room for the symbols of a part.
+  void reserve(size_t n_symbols) { symbols_.reserve(n_symbols); }
+
   // Appends a symbol: a piece that stands for the next `n_bytes` of the part.
   void add_symbol(int32_t id, uint32_t n_bytes);
 

@@ -14,18 +14,47 @@ namespace {
 
 // Nested parentheses; the patterns in use have two.
 constexpr uint32_t kMaxNesting = 32;
+// How far a pattern may look behind, and the largest count in {m,n}.
+constexpr uint32_t kMaxLookbehind = 255;
+constexpr int32_t kMaxRepeat = 255;
 // For the backtracking points of one match; a match that needs more is refused.
 constexpr uint32_t kMatchHeapKib = 32 * 1024;
-// A match is first looked for in a window of so many bytes, which almost every one fits in. A match
-// that would look past the window's end, or takes too many steps, gets a larger one.
-constexpr size_t kFirstWindowBytes = 256;
-constexpr size_t kWindowGrowth = 8;
-// Backtracking steps that a window allows. Known patterns take less than two per byte.
-constexpr size_t kStepsPerByte = 4;
-constexpr size_t kMinSteps = 1024;
-// Bytes in second and larger windows, per byte of text. Known patterns consume nearly all they look
-// at, so that windows which grow by 8 sum to less than 16 times the text.
-constexpr int64_t kBudgetPerByte = 64;
+// Work allowed per byte of text, in units of WorkMeter. Known patterns take less than 48.
+constexpr int64_t kWorkPerByte = 256;
+constexpr int64_t kMinWork = 4096;
+
+// Counts the work of PCRE2, which calls it before every item of the pattern: one for the item and
+// one for each byte that the position in the text has moved by, forth or back. An item that fails
+// has looked at no more bytes than kMaxRepeat characters have. So the work of all matches in a text
+// is bounded, whatever the pattern does.
+struct WorkMeter {
+  int64_t left = 0;
+  size_t position = 0;
+
+  static int on_item(pcre2_callout_block* block, void* data) {
+    WorkMeter& meter = *static_cast<WorkMeter*>(data);
+    const size_t position = block->current_position;
+    meter.left -= 1 + static_cast<int64_t>(position > meter.position ? position - meter.position
+                                                                     : meter.position - position);
+    meter.position = position;
+    return meter.left >= 0 ? 0 : PCRE2_ERROR_CALLOUT;
+  }
+};
+
+// Whether some {m}, {m,} or {m,n} counts beyond kMaxRepeat. Takes what only looks like one, in a
+// character class, for one too.
+bool has_large_repeat(std::string_view pattern) {
+  for (size_t i = 0; i < pattern.size(); ++i) {
+    if (pattern[i] != '{') continue;
+    int32_t count = 0;
+    for (++i; i < pattern.size() && pattern[i] != '}'; ++i) {
+      const char c = pattern[i];
+      count = c >= '0' && c <= '9' ? std::min(count * 10 + (c - '0'), kMaxRepeat + 1) : 0;
+      if (count > kMaxRepeat) return true;
+    }
+  }
+  return false;
+}
 
 // \s in PCRE2 matches U+180E, which has not been white space since Unicode 6.3.
 std::string with_unicode_spaces(std::string_view pattern) {
@@ -77,6 +106,7 @@ struct SplitPattern::Code {
 struct TextSplitter::Scratch {
   MatchDataOwner match_data;
   MatchContextOwner context;
+  WorkMeter meter;
 };
 
 Result<SplitPattern> SplitPattern::compile(std::string_view pattern) {
@@ -86,32 +116,49 @@ Result<SplitPattern> SplitPattern::compile(std::string_view pattern) {
                          kMaxSplitPatternBytes);
   if (!is_valid_utf8(pattern))
     return Status::error(StatusCode::kCorrupt, "the split pattern is not valid UTF-8");
+  if (has_large_repeat(pattern))
+    return Status::error(StatusCode::kUnsupportedModel, "split pattern %s: a repeat count above %d",
+                         PieceName(pattern).c_str(), kMaxRepeat);
   const CompileContextOwner context(pcre2_compile_context_create(nullptr));
   if (context == nullptr) return Status::out_of_memory("split pattern", 0);
   pcre2_set_parens_nest_limit(context.get(), kMaxNesting);
   const std::string translated = with_unicode_spaces(pattern);
+  // No start optimization: it would scan the text without being counted.
+  constexpr uint32_t kOptions = PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C |
+                                PCRE2_AUTO_CALLOUT | PCRE2_NO_START_OPTIMIZE;
   int error = 0;
   PCRE2_SIZE error_offset = 0;
   auto code = std::make_shared<Code>();
   code->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
-                                 PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C, &error,
-                                 &error_offset, context.get()));
+                                 kOptions, &error, &error_offset, context.get()));
   if (code->code == nullptr)
     return Status::error(StatusCode::kUnsupportedModel, "split pattern %s: not taken by PCRE2: %s",
                          PieceName(pattern).c_str(), error_text(error).c_str());
+  uint32_t last_reference = 0;
+  uint32_t lookbehind = 0;
+  pcre2_pattern_info(code->code.get(), PCRE2_INFO_BACKREFMAX, &last_reference);
+  pcre2_pattern_info(code->code.get(), PCRE2_INFO_MAXLOOKBEHIND, &lookbehind);
+  if (last_reference > 0 || lookbehind > kMaxLookbehind)
+    return Status::error(StatusCode::kUnsupportedModel, "split pattern %s: %s",
+                         PieceName(pattern).c_str(),
+                         last_reference > 0 ? "a back reference" : "looks far behind");
   SplitPattern compiled;
   compiled.code_ = std::move(code);
   return compiled;
 }
 
 TextSplitter::TextSplitter(const SplitPattern& pattern, std::string_view text)
-    : pattern_(&pattern),
-      text_(text),
-      scratch_(std::make_unique<Scratch>()),
-      budget_bytes_(kBudgetPerByte * static_cast<int64_t>(text.size())) {
+    : pattern_(&pattern), text_(text), scratch_(std::make_unique<Scratch>()) {
   scratch_->match_data.reset(pcre2_match_data_create(1, nullptr));
   scratch_->context.reset(pcre2_match_context_create(nullptr));
-  if (scratch_->context != nullptr) pcre2_set_heap_limit(scratch_->context.get(), kMatchHeapKib);
+  scratch_->meter.left = kMinWork + kWorkPerByte * static_cast<int64_t>(text.size());
+  if (scratch_->context == nullptr) return;
+  pcre2_match_context* context = scratch_->context.get();
+  pcre2_set_heap_limit(context, kMatchHeapKib);
+  // PCRE2's own count of steps does not see how long they are: the meter does.
+  pcre2_set_match_limit(context, UINT32_MAX);
+  pcre2_set_depth_limit(context, UINT32_MAX);
+  pcre2_set_callout(context, WorkMeter::on_item, &scratch_->meter);
 }
 
 TextSplitter::~TextSplitter() = default;
@@ -125,76 +172,43 @@ Result<std::string_view> TextSplitter::next() {
   return part;
 }
 
-// Where a window of about `n_bytes` from at_ ends: between two characters.
-size_t TextSplitter::window_end(size_t n_bytes) const {
-  if (n_bytes >= text_.size() - at_) return text_.size();
-  size_t end = at_ + n_bytes;
-  while ((static_cast<uint8_t>(text_[end]) & 0xC0) == 0x80)
-    --end;
-  return end;
-}
-
 // Sets match_begin_ and match_end_ to the first match at or after at_.
 Status TextSplitter::find_match() {
   if (scratch_->match_data == nullptr || scratch_->context == nullptr)
     return Status::out_of_memory("regular expression match", 0);
-  size_t from = at_;
-  size_t window = kFirstWindowBytes;
-  for (;;) {
-    const size_t end = window_end(from - at_ + window);
-    const bool is_whole = end == text_.size();
-    pcre2_set_match_limit(scratch_->context.get(),
-                          static_cast<uint32_t>(std::min<size_t>(
-                              kMinSteps + kStepsPerByte * (end - from), UINT32_MAX)));
-    // A hard partial match says that the end of the window was looked at: more text might give
-    // another result.
-    const uint32_t options =
-        PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY | (is_whole ? 0u : PCRE2_PARTIAL_HARD);
-    const int result =
-        pcre2_match(pattern_->code_->code.get(), reinterpret_cast<PCRE2_SPTR>(text_.data()), end,
-                    from, options, scratch_->match_data.get(), scratch_->context.get());
-    if (result >= 0) {
-      const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(scratch_->match_data.get());
-      // \K can move the beginning, even behind the end.
-      if (bounds[0] < at_ || bounds[1] <= bounds[0])
-        return Status::error(
-            StatusCode::kUnsupportedModel,
-            "the split pattern gives a match from byte %zu to %zu, expected one at "
-            "byte %zu or later",
-            bounds[0], bounds[1], at_);
-      match_begin_ = bounds[0];
-      match_end_ = bounds[1];
+  scratch_->meter.position = at_;
+  const int result = pcre2_match(
+      pattern_->code_->code.get(), reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(), at_,
+      PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, scratch_->match_data.get(), scratch_->context.get());
+  if (result >= 0) {
+    const PCRE2_SIZE* bounds = pcre2_get_ovector_pointer(scratch_->match_data.get());
+    // \K can move the beginning, even behind the end.
+    if (bounds[0] < at_ || bounds[1] <= bounds[0])
+      return Status::error(StatusCode::kUnsupportedModel,
+                           "the split pattern gives a match from byte %zu to %zu, expected one at "
+                           "byte %zu or later",
+                           bounds[0], bounds[1], at_);
+    match_begin_ = bounds[0];
+    match_end_ = bounds[1];
+    return {};
+  }
+  switch (result) {
+    case PCRE2_ERROR_NOMATCH:
+      match_begin_ = match_end_ = text_.size();
       return {};
-    }
-    switch (result) {
-      case PCRE2_ERROR_NOMATCH:
-        if (is_whole) {
-          match_begin_ = match_end_ = text_.size();
-          return {};
-        }
-        from = end;
-        window = kFirstWindowBytes;
-        continue;
-      case PCRE2_ERROR_PARTIAL:
-      case PCRE2_ERROR_MATCHLIMIT:
-      case PCRE2_ERROR_DEPTHLIMIT:
-      case PCRE2_ERROR_HEAPLIMIT:
-        budget_bytes_ -= static_cast<int64_t>(end - from);
-        if (is_whole || budget_bytes_ < 0)
-          return Status::error(
-              StatusCode::kLimitExceeded,
-              "the split pattern takes too many steps at byte %zu of a text of %zu "
-              "bytes",
-              at_, text_.size());
-        window *= kWindowGrowth;
-        continue;
-      case PCRE2_ERROR_NOMEMORY:
-        return Status::out_of_memory("regular expression match", 0);
-      default:
-        return Status::error(StatusCode::kUnsupportedModel,
-                             "the split pattern fails at byte %zu: %s", at_,
-                             error_text(result).c_str());
-    }
+    case PCRE2_ERROR_CALLOUT:
+    case PCRE2_ERROR_MATCHLIMIT:
+    case PCRE2_ERROR_DEPTHLIMIT:
+    case PCRE2_ERROR_HEAPLIMIT:
+      return Status::error(StatusCode::kLimitExceeded,
+                           "the split pattern takes too much work at byte %zu of a text of %zu "
+                           "bytes",
+                           at_, text_.size());
+    case PCRE2_ERROR_NOMEMORY:
+      return Status::out_of_memory("regular expression match", 0);
+    default:
+      return Status::error(StatusCode::kUnsupportedModel, "the split pattern fails at byte %zu: %s",
+                           at_, error_text(result).c_str());
   }
 }
 

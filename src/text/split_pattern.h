@@ -16,7 +16,9 @@ class SplitPattern {
  public:
   // PCRE2 syntax with Unicode properties; \s and \S mean the property White_Space, as in the regex
   // engines for which these patterns were written. kLimitExceeded beyond kMaxSplitPatternBytes,
-  // kUnsupportedModel for a pattern that PCRE2 does not take, with its reason.
+  // kUnsupportedModel for a pattern that PCRE2 does not take, with its reason, and for what no
+  // known tokenizer uses and could not be bounded: back references, looking far behind, and repeat
+  // counts above 255.
   static Result<SplitPattern> compile(std::string_view pattern);
 
  private:
@@ -36,13 +38,12 @@ class TextSplitter {
   TextSplitter& operator=(const TextSplitter&) = delete;
 
   // The next part; empty at the end of the text. kLimitExceeded when the pattern needs more work
-  // than any that is linear in the text, kOutOfMemory.
+  // than known ones need at most, which is linear in the text, kOutOfMemory.
   Result<std::string_view> next();
 
  private:
   struct Scratch;
   Status find_match();
-  size_t window_end(size_t n_bytes) const;
 
   const SplitPattern* pattern_;
   std::string_view text_;
@@ -50,7 +51,6 @@ class TextSplitter {
   size_t at_ = 0;           // what lies before was handed out
   size_t match_begin_ = 0;  // the next match, text_.size() when there is none
   size_t match_end_ = 0;
-  int64_t budget_bytes_;  // text that may still be looked at a second time
 };
 
 }  // namespace flexq

@@ -41,8 +41,8 @@ class PrefixMatcher;
 // Immutable: any number of threads may use one tokenizer at the same time.
 class Tokenizer {
  public:
-  // Validates `data` and builds the lookup tables. Errors of validate_tokenizer() and
-  // SplitPattern::compile(). `chat_template`: the model's own, as a Jinja text; empty: none.
+  // Validates `data` and builds the lookup tables. Errors of validate_tokenizer().
+  // `chat_template`: the model's own, as a Jinja text; empty: none.
   static Result<std::shared_ptr<const Tokenizer>> create(TokenizerData data,
                                                          std::string chat_template = {});
   ~Tokenizer();

@@ -95,9 +95,9 @@ struct TokenizerData {
 // byte-level BPE); bos, eos and pad ids that exist and are control pieces (pad may be any piece);
 // finite scores; options that the kind has. SentencePiece and character BPE: exactly one unknown
 // piece, which is unk_id; with byte fallback all 256 byte pieces, without it none. Byte-level BPE:
-// a piece for every byte. Merges: of and into normal or user-defined pieces, each at most once.
-// Errors are kCorrupt (kLimitExceeded for sizes) and name the piece. The pattern is checked by
-// whoever compiles it.
+// a piece for every byte, a split pattern that compiles. Merges: of and into normal or user-defined
+// pieces, each at most once. Errors are kCorrupt (kLimitExceeded for sizes, those of
+// SplitPattern::compile() for the pattern) and name the piece.
 Status validate_tokenizer(const TokenizerData& data);
 
 // The byte that a piece "<0x41>" stands for, or -1 when `piece` is not of that form.

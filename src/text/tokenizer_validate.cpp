@@ -5,6 +5,7 @@
 #include "text/merge_table.h"
 #include "text/piece_name.h"
 #include "text/piece_table.h"
+#include "text/split_pattern.h"
 #include "text/tokenizer_data.h"
 #include "text/tokenizer_flags.h"
 #include "text/utf8.h"
@@ -106,10 +107,10 @@ Status validate_bytes(const TokenizerData& data) {
     const std::string_view piece = data.piece(id);
     switch (data.types[static_cast<size_t>(id)]) {
       case PieceType::kNormal:
+      case PieceType::kUserDefined:
         if (piece.size() == 1) bytes_present.set(static_cast<uint8_t>(piece[0]));
         break;
       case PieceType::kControl:
-      case PieceType::kUserDefined:
         break;
       default:
         return Status::error(StatusCode::kCorrupt,
@@ -145,12 +146,7 @@ Status validate_options(const TokenizerData& data) {
   if (has_pattern && data.kind != TokenizerKind::kByteLevelBpe)
     return Status::error(StatusCode::kCorrupt, "tokenizer: kind %u does not split texts",
                          static_cast<unsigned>(data.kind));
-  if (data.split_pattern.size() > static_cast<size_t>(kMaxSplitPatternBytes))
-    return Status::error(StatusCode::kLimitExceeded,
-                         "tokenizer: a split pattern of %zu bytes, at most %d are supported",
-                         data.split_pattern.size(), kMaxSplitPatternBytes);
-  if (!is_valid_utf8(data.split_pattern))
-    return Status::error(StatusCode::kCorrupt, "tokenizer: the split pattern is not valid UTF-8");
+  if (has_pattern) FLEXQ_RETURN_IF_ERROR(SplitPattern::compile(data.split_pattern).status());
   const bool has_list = data.kind != TokenizerKind::kSentencePieceBpe && !data.merge_by_id;
   if (!has_list && !data.merges.empty())
     return Status::error(StatusCode::kCorrupt,

