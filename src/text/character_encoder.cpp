@@ -76,7 +76,7 @@ void CharacterEncoder::encode_plain(std::string_view text, bool at_start, RankMe
     }
   }
   merger.reserve(normalized.size());  // no symbol has less than a byte
-  uint32_t n_unknown_bytes = 0;  // of a run that becomes one token
+  uint32_t n_unknown_bytes = 0;       // of a run that becomes one token
   for (std::string_view rest = normalized; !rest.empty();) {
     const auto n_bytes = static_cast<uint32_t>(valid_character_bytes(rest));
     const std::string_view character = rest.substr(0, n_bytes);
