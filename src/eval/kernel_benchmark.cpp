@@ -55,16 +55,22 @@ Result<RotatingMatrix> make_rotating_matrix(Device& device, SyntheticSource& sou
   return matrix;
 }
 
-// Reads `bytes` with all threads and nothing else; the sum keeps the loop alive.
+// Reads `bytes` with all threads and nothing else, asked for ahead as the kernels do; the sum keeps
+// the loop alive.
 uint64_t read_only(ThreadPool& pool, const uint8_t* data, int64_t bytes) {
-  constexpr int64_t kTaskBytes = int64_t{256} << 10;
+  // As many tasks as a layer has.
+  const int64_t task_bytes = align_up(ceil_div(bytes, pool.n_threads() * 4), 64);
+  constexpr int64_t kNearWords = 1024 / 8;
+  constexpr int64_t kFarWords = 6144 / 8;
   std::atomic<uint64_t> total{0};
-  pool.parallel_for(ceil_div(bytes, kTaskBytes), [&](int64_t task, int) {
-    const int64_t begin = task * kTaskBytes;
+  pool.parallel_for(ceil_div(bytes, task_bytes), [&](int64_t task, int) {
+    const int64_t begin = task * task_bytes;
     const auto* words = reinterpret_cast<const uint64_t*>(data + begin);
-    const int64_t n = std::min(kTaskBytes, bytes - begin) / 8;
+    const int64_t n = std::min(task_bytes, bytes - begin) / 8;
     uint64_t sums[8] = {};
     for (int64_t i = 0; i + 8 <= n; i += 8) {
+      __builtin_prefetch(words + i + kNearWords, 0, 3);
+      __builtin_prefetch(words + i + kFarWords, 0, 2);
       for (int64_t j = 0; j < 8; ++j)
         sums[j] += words[i + j];
     }

@@ -1,5 +1,6 @@
 #include "device/cpu/cpu_device.h"
 
+#include <sys/mman.h>
 #include <unistd.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -27,6 +28,16 @@ class HostDeviceBuffer : public DeviceBuffer {
  private:
   HostBuffer buffer_;
 };
+
+// Asks for 2 MiB pages where they fit into the buffer: a decode step walks through all weights once,
+// and with 4 KiB pages a fifth of its time goes into finding them. Advice, so its failure is none.
+void advise_huge_pages(const HostBuffer& buffer) {
+  constexpr uintptr_t kHugePageBytes = uintptr_t{2} << 20;
+  const auto begin = reinterpret_cast<uintptr_t>(buffer.data());
+  const uintptr_t first = (begin + kHugePageBytes - 1) / kHugePageBytes * kHugePageBytes;
+  const uintptr_t last = (begin + static_cast<uintptr_t>(buffer.size())) & ~(kHugePageBytes - 1);
+  if (first < last) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+}
 
 std::string processor_name() {
 #if defined(__x86_64__)
@@ -86,6 +97,7 @@ DeviceDescription CpuDevice::describe() const {
 
 Result<std::unique_ptr<DeviceBuffer>> CpuDevice::allocate(int64_t bytes, const char* what) {
   FLEXQ_ASSIGN_OR_RETURN(HostBuffer buffer, HostBuffer::allocate(bytes, what));
+  advise_huge_pages(buffer);
   return std::unique_ptr<DeviceBuffer>(std::make_unique<HostDeviceBuffer>(std::move(buffer)));
 }
 
