@@ -42,10 +42,10 @@ int64_t use_truncations(std::span<const uint8_t> bytes, size_t step, Reader read
 }
 
 template <typename Reader>
-int64_t use_bit_flips(std::span<const uint8_t> bytes, Reader read) {
+int64_t use_bit_flips(std::span<const uint8_t> bytes, Reader read, size_t step = 1) {
   int64_t n_accepted = 0;
   std::vector<uint8_t> copy(bytes.begin(), bytes.end());
-  for (size_t bit = 0; bit < copy.size() * 8; ++bit) {
+  for (size_t bit = 0; bit < copy.size() * 8; bit += step) {
     const uint8_t mask = static_cast<uint8_t>(1u << (bit % 8));
     copy[bit / 8] ^= mask;
     use(read(copy), n_accepted);
