@@ -29,8 +29,9 @@ class HostDeviceBuffer : public DeviceBuffer {
   HostBuffer buffer_;
 };
 
-// Asks for 2 MiB pages where they fit into the buffer: a decode step walks through all weights once,
-// and with 4 KiB pages a fifth of its time goes into finding them. Advice, so its failure is none.
+// Asks for 2 MiB pages where they fit into the buffer: a decode step walks through all weights
+// once, and with 4 KiB pages a fifth of its time goes into finding them. Advice, so its failure is
+// none.
 void advise_huge_pages(const HostBuffer& buffer) {
   constexpr uintptr_t kHugePageBytes = uintptr_t{2} << 20;
   const auto begin = reinterpret_cast<uintptr_t>(buffer.data());
