@@ -5,7 +5,7 @@
 //   scale  = max(max|w| / m, 1e-5)                          per group, IEEE division
 //   stored = max(float_to_half(scale / multiplier), 2^-14)  one fp16 per group
 //   used   = half_to_float(stored) * multiplier             exact: multiplier is a power of two
-//   code   = clamp(round_half_even(w / used), -m - 1, m)      IEEE division
+//   code   = clamp(round_half_even(w / used), -m - 1, m)    IEEE division
 //
 // One multiplier per tensor keeps small layers out of fp16's subnormal range.
 #pragma once

@@ -57,7 +57,8 @@ Result<OpenedModel> open_model(const ModelSource& source, const LoadOptions& opt
   } else if (source.is_directory()) {
     FLEXQ_ASSIGN_OR_RETURN(opened.weights, Checkpoint::open(source.path));
     // A checkpoint without tokenizer files still runs on token ids.
-    if (with_tokenizer == WithTokenizer::kYes && has_tokenizer_files(source.path)) {
+    FLEXQ_ASSIGN_OR_RETURN(const bool has_tokenizer, has_tokenizer_files(source.path));
+    if (with_tokenizer == WithTokenizer::kYes && has_tokenizer) {
       FLEXQ_ASSIGN_OR_RETURN(opened.tokenizer, tokenizer_of_directory(source.path));
     }
   } else {

@@ -19,7 +19,8 @@ constexpr int64_t kMaxFileBytes = int64_t{64} << 20;
 constexpr int64_t kMaxTemplateBytes = int64_t{1} << 20;
 
 Result<TokenizerConfig> read_config(const std::string& path) {
-  if (!is_regular_file(path)) return TokenizerConfig();
+  FLEXQ_ASSIGN_OR_RETURN(const bool exists, regular_file_exists(path));
+  if (!exists) return TokenizerConfig();
   FLEXQ_ASSIGN_OR_RETURN(const std::string text, read_text_file(path, kMaxFileBytes));
   return parse_tokenizer_config(text, path);
 }
@@ -31,7 +32,8 @@ Result<TokenizerData> read_model_file(const std::string& directory, const Tokeni
   FLEXQ_ASSIGN_OR_RETURN(const std::string bytes, read_text_file(path, kMaxFileBytes));
   std::vector<AddedToken> added = config.added_tokens;
   std::string added_name = directory + "/tokenizer_config.json";
-  if (added.empty() && is_regular_file(json_path)) {
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_json, regular_file_exists(json_path));
+  if (added.empty() && has_json) {
     FLEXQ_ASSIGN_OR_RETURN(const std::string json, read_text_file(json_path, kMaxFileBytes));
     FLEXQ_ASSIGN_OR_RETURN(added, read_added_tokens_of_json(json, json_path));
     added_name = json_path;
@@ -82,20 +84,22 @@ Status apply_config(const TokenizerConfig& config, const std::string& path, Toke
 
 }  // namespace
 
-bool has_tokenizer_files(const std::string& directory) {
-  return is_regular_file(directory + "/tokenizer.model") ||
-         is_regular_file(directory + "/tokenizer.json");
+Result<bool> has_tokenizer_files(const std::string& directory) {
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_model, regular_file_exists(directory + "/tokenizer.model"));
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_json, regular_file_exists(directory + "/tokenizer.json"));
+  return has_model || has_json;
 }
 
 Result<TokenizerFiles> read_tokenizer_directory(const std::string& directory) {
-  if (!has_tokenizer_files(directory))
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_files, has_tokenizer_files(directory));
+  if (!has_files)
     return Status::error(StatusCode::kNotFound,
                          "%s: expected a tokenizer.model or a tokenizer.json, found neither",
                          directory.c_str());
   const std::string config_path = directory + "/tokenizer_config.json";
   FLEXQ_ASSIGN_OR_RETURN(TokenizerConfig config, read_config(config_path));
   TokenizerFiles files;
-  const bool has_model = is_regular_file(directory + "/tokenizer.model");
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_model, regular_file_exists(directory + "/tokenizer.model"));
   FLEXQ_ASSIGN_OR_RETURN(files.data, has_model ? read_model_file(directory, config)
                                                : read_json_file(directory, config));
   Status status = apply_config(config, config_path, files.data);
@@ -105,7 +109,8 @@ Result<TokenizerFiles> read_tokenizer_directory(const std::string& directory) {
   }
   files.chat_template = std::move(config.chat_template);
   const std::string template_path = directory + "/chat_template.jinja";
-  if (is_regular_file(template_path)) {
+  FLEXQ_ASSIGN_OR_RETURN(const bool has_template, regular_file_exists(template_path));
+  if (has_template) {
     FLEXQ_ASSIGN_OR_RETURN(files.chat_template, read_text_file(template_path, kMaxTemplateBytes));
     if (!is_valid_utf8(*files.chat_template))
       return Status::error(StatusCode::kCorrupt, "%s: not valid UTF-8", template_path.c_str());

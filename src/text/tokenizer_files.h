@@ -15,7 +15,7 @@ struct TokenizerFiles {
 };
 
 // Whether the folder has a tokenizer.model or a tokenizer.json.
-bool has_tokenizer_files(const std::string& directory);
+Result<bool> has_tokenizer_files(const std::string& directory);
 
 // Reads tokenizer.model, which is SentencePiece's or tiktoken's as its content says, or else
 // tokenizer.json; then, where they exist, tokenizer_config.json and chat_template.jinja (which wins

@@ -336,9 +336,9 @@ TEST_CASE("a text beyond the limit is refused before it is read") {
   REQUIRE_OK(flexq_model_tokenizer(model, tokenizer.out()));
   int32_t n = 0;
   CHECK_ERROR(flexq_tokenizer_encode(tokenizer, text, kTooLong, 0, nullptr, 0, &n),
-              "LIMIT_EXCEEDED", "268435457");
+              "LIMIT_EXCEEDED", "268435456");
   const Context context = make_context(model);
   const Generator generator = make_generator(context);
-  CHECK_ERROR(flexq_generator_start(generator, text, kTooLong, 0), "LIMIT_EXCEEDED", "268435457");
+  CHECK_ERROR(flexq_generator_start(generator, text, kTooLong, 0), "LIMIT_EXCEEDED", "268435456");
   munmap(room, kTooLong);
 }

@@ -61,6 +61,7 @@ using ModelOptions = Owned<flexq_model_options, flexq_model_options_release>;
 using Model = Owned<flexq_model, flexq_model_release>;
 using Tokenizer = Owned<flexq_tokenizer, flexq_tokenizer_release>;
 using ContextOptions = Owned<flexq_context_options, flexq_context_options_release>;
+using Chat = Owned<flexq_chat, flexq_chat_release>;
 using Context = Owned<flexq_context, flexq_context_release>;
 using Batch = Owned<flexq_batch, flexq_batch_release>;
 using Sampling = Owned<flexq_sampling, flexq_sampling_release>;

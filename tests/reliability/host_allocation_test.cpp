@@ -348,7 +348,7 @@ TEST_CASE("T11_host_allocation_failures: score and perplexity") {
   result.struct_size = sizeof result;
   fail_every_allocation("perplexity", {[&] {
                                          return flexq_evaluate_perplexity(
-                                             session.model.get(), text.data(),
+                                             session.model.get(), nullptr, text.data(),
                                              static_cast<int64_t>(text.size()), 16, 2, nullptr,
                                              nullptr, &result);
                                        },

@@ -212,8 +212,8 @@ std::string compute_everything(const std::string& folder) {
     const std::string text(100, 'a');
     flexq_perplexity_result perplexity = {};
     perplexity.struct_size = sizeof perplexity;
-    REQUIRE_OK(flexq_evaluate_perplexity(model.get(), text.data(), 100, 16, 0, nullptr, nullptr,
-                                         &perplexity));
+    REQUIRE_OK(flexq_evaluate_perplexity(model.get(), nullptr, text.data(), 100, 16, 0, nullptr,
+                                         nullptr, &perplexity));
     results.append(reinterpret_cast<const char*>(&perplexity), sizeof perplexity);
   }
   BundleHandle bundle;
