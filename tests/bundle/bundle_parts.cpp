@@ -115,7 +115,9 @@ Status produce_random_rows(const BundleContents& contents, const ChunkRequest& r
       const uint16_t half = float_to_half(value);
       const uint16_t bf16 = static_cast<uint16_t>(bits >> 16);
       const int8_t code =
-          static_cast<int8_t>(std::clamp(value * max_code / 2.8f, -max_code - 1, max_code));
+          is_quantized(tensor.format)
+              ? static_cast<int8_t>(std::clamp(value * max_code / 2.8f, -max_code - 1, max_code))
+              : int8_t{0};
       switch (tensor.format) {
         case WeightFormat::kF32:
           std::memcpy(raw.data() + 4 * i, &bits, 4);

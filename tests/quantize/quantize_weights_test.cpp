@@ -195,8 +195,10 @@ TEST_CASE("tied embeddings are one matrix: 8 bits in either place quantizes it")
   const std::string path = directory.file("tied.flexq");
   ModelConfig config = small_model_config();
   config.tied_embeddings = true;
-  for (const auto& [embedding_bits, lm_head_bits] :
+  for (const auto& bits :
        {std::pair{16, 16}, std::pair{16, 8}, std::pair{8, 16}, std::pair{8, 8}}) {
+    const int embedding_bits = bits.first;
+    const int lm_head_bits = bits.second;
     CAPTURE(embedding_bits);
     CAPTURE(lm_head_bits);
     FloatSource source(config);

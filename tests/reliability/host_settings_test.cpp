@@ -354,7 +354,7 @@ TEST_CASE("host settings: another floating-point mode changes no result and is g
   }
   CHECK(kept);
   CHECK(found.size() == expected.size());
-  const auto [at, other] = std::mismatch(found.begin(), found.end(), expected.begin());
+  const auto at = std::mismatch(found.begin(), found.end(), expected.begin()).first;
   CHECK_MESSAGE(at == found.end(), "first difference at byte " << at - found.begin());
 }
 

@@ -26,7 +26,9 @@ std::string push(TokenStream& stream, int32_t id) {
 }  // namespace
 
 TEST_CASE("a stream hands out decode(all) minus decode(prompt) for every split") {
-  for (const auto& [name, tokenizer] : every_tokenizer()) {
+  for (const auto& entry : every_tokenizer()) {
+    const auto& name = entry.first;
+    const auto& tokenizer = entry.second;
     CAPTURE(name);
     RandomText random(*tokenizer);
     for (int round = 0; round < 60; ++round) {

@@ -50,7 +50,9 @@ void expect_refused(const TestJson& json, StatusCode code, std::initializer_list
 
 void expect_taken(const TestJson& json,
                   std::initializer_list<std::pair<const char*, const char*>> cases) {
-  for (const auto& [pointer, value] : cases) {
+  for (const auto& entry : cases) {
+    const char* pointer = entry.first;
+    const char* value = entry.second;
     CAPTURE(pointer);
     CAPTURE(value);
     const Status status = read_tokenizer_json(patched(json, pointer, value), "j").status();

@@ -44,7 +44,9 @@ std::vector<std::vector<uint8_t>> small_segments() {
 }  // namespace
 
 TEST_CASE("a serialized tokenizer of every kind reads back as it was") {
-  for (const auto& [name, tokenizer] : every_tokenizer()) {
+  for (const auto& entry : every_tokenizer()) {
+    const auto& name = entry.first;
+    const auto& tokenizer = entry.second;
     CAPTURE(name);
     const TokenizerData& data = tokenizer->data();
     const std::vector<uint8_t> bytes = serialize(data);
