@@ -27,8 +27,8 @@ std::string push(TokenStream& stream, int32_t id) {
 
 TEST_CASE("a stream hands out decode(all) minus decode(prompt) for every split") {
   for (const auto& entry : every_tokenizer()) {
-    const auto& name = entry.first;
-    const auto& tokenizer = entry.second;
+    const auto& name = entry.name;
+    const auto& tokenizer = entry.tokenizer;
     CAPTURE(name);
     RandomText random(*tokenizer);
     for (int round = 0; round < 60; ++round) {

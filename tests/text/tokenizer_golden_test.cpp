@@ -70,8 +70,8 @@ TEST_CASE("published vectors of the LLaMA-2 tokenizer, from both of its files") 
 
 TEST_CASE("decode is the inverse of encode") {
   for (const auto& entry : every_tokenizer()) {
-    const auto& name = entry.first;
-    const auto& tokenizer = entry.second;
+    const auto& name = entry.name;
+    const auto& tokenizer = entry.tokenizer;
     CAPTURE(name);
     const bool is_byte_level = tokenizer->data().kind == TokenizerKind::kByteLevelBpe;
     if (tokenizer->data().remove_extra_whitespaces) continue;

@@ -45,8 +45,8 @@ std::vector<std::vector<uint8_t>> small_segments() {
 
 TEST_CASE("a serialized tokenizer of every kind reads back as it was") {
   for (const auto& entry : every_tokenizer()) {
-    const auto& name = entry.first;
-    const auto& tokenizer = entry.second;
+    const auto& name = entry.name;
+    const auto& tokenizer = entry.tokenizer;
     CAPTURE(name);
     const TokenizerData& data = tokenizer->data();
     const std::vector<uint8_t> bytes = serialize(data);
