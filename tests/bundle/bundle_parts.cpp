@@ -96,7 +96,8 @@ Status produce_random_rows(const BundleContents& contents, const ChunkRequest& r
   const int64_t n_cols = tensor.spec.cols;
   const ChunkLayout layout = chunk_layout(tensor.format, request.n_rows, n_cols);
   const int64_t n_scales = scales_per_row(tensor.format, n_cols);
-  const auto max_code = static_cast<float>(max_weight_code(tensor.format));
+  const auto max_code =
+      static_cast<float>(is_quantized(tensor.format) ? max_weight_code(tensor.format) : 0);
   std::fill(raw.begin(), raw.end(), uint8_t{0});
   for (int64_t r = 0; r < request.n_rows; ++r) {
     std::minstd_rand random(

@@ -26,6 +26,14 @@ void* operator new(size_t n_bytes) {
   if (live > peak_bytes) peak_bytes = live;
   return memory;
 }
+// std::stable_sort asks for its buffer this way and gives it back to the ordinary delete.
+void* operator new(size_t n_bytes, const std::nothrow_t&) noexcept {
+  try {
+    return operator new(n_bytes);
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+}
 void operator delete(void* memory) noexcept {
   live_bytes -= static_cast<int64_t>(malloc_usable_size(memory));
   std::free(memory);
