@@ -1,0 +1,182 @@
+// The CUDA kernels as the device sees them: plain functions that queue work on a stream and return
+// the launch's error. Pointers are device memory unless a comment says host. n_tokens >= 1.
+//
+// Quantized activations are rows of int8 codes, (n_tokens, K padded to 128), zero past K, with one
+// fp32 scale per token and group, (n_tokens, G): exactly the CPU's numbers (IEEE division, round
+// half to even).
+//
+// Order of sums: the groups of a matrix are cut into k_slices(N, K) slices of consecutive groups;
+// inside a slice acc = fma((float)dot, sx * sw, acc) in ascending groups from 0, and the slices are
+// added in ascending order, then the bias. Every integer kernel of both families keeps it, for any
+// number of tokens, so that they give the same bits.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/cuda_runtime.h"
+#include "kernels/layout/weight_format.h"
+
+namespace flexq {
+
+// Columns of dense matrices in device memory: rows start on 16 bytes and end in zeros.
+constexpr int64_t cuda_padded_cols(int64_t n_cols) {
+  return (n_cols + 63) / 64 * 64;
+}
+
+// How a quantized matrix is laid out in device memory.
+enum class CudaFamily : int32_t {
+  kInt8 = 0,    // kernels/layout/cuda_int8_layout.h
+  kBinary = 1,  // kernels/layout/cuda_btc_layout.h: bit planes for binary tensor cores
+};
+
+struct CudaMatrix {
+  WeightFormat format = WeightFormat::kF16;
+  CudaFamily family = CudaFamily::kInt8;  // of grouped formats
+  int64_t rows = 0;                       // N
+  int64_t cols = 0;                       // K
+  const uint8_t* values = nullptr;        // packed codes; (N, cuda_padded_cols(K)) dense or int8
+  const uint8_t* scales = nullptr;        // packed fp16; (N) fp32 of kInt8Row
+  float scale_multiplier = 1.0f;
+};
+
+// fp32 rows in device memory, `stride` floats apart.
+struct CudaRows {
+  float* data = nullptr;
+  int64_t stride = 0;
+};
+
+struct CudaQuantized {
+  int8_t* codes = nullptr;  // (n_tokens, G * 128)
+  float* scales = nullptr;  // (n_tokens, G)
+};
+
+enum class CudaStore : int32_t {
+  kSet = 0,  // out = W x + b
+  kAdd = 1,  // out += W x + b
+};
+
+// --- activations (activation_kernels.cu) ---------------------------------------------------------
+
+// x[t] = embedding[tokens[t]], (n_tokens, n_embd).
+cudaError_t cuda_embed(const CudaLaunch& launch, const CudaMatrix& embedding, const int32_t* tokens,
+                       int64_t n_tokens, CudaRows x);
+
+// Row i of out = rms_norm of row rows[i] of x (or row i where `rows` is null), times `weight` (n).
+// The mean square is summed in a fixed order.
+cudaError_t cuda_rms_norm(const CudaLaunch& launch, CudaRows x, const int32_t* rows,
+                          const float* weight, int64_t n, float eps, int64_t n_rows, CudaRows out);
+// The same, quantized to bits = 6 or 8 straight from fp32.
+cudaError_t cuda_rms_norm_quantize(const CudaLaunch& launch, CudaRows x, const float* weight,
+                                   int64_t n, float eps, int32_t bits, int64_t n_tokens,
+                                   CudaQuantized out);
+// Quantizes rows of n floats as they are.
+cudaError_t cuda_quantize(const CudaLaunch& launch, CudaRows x, int64_t n, int32_t bits,
+                          int64_t n_tokens, CudaQuantized out);
+// gate = silu(gate) * up, in place.
+cudaError_t cuda_silu_mul(const CudaLaunch& launch, CudaRows gate, CudaRows up, int64_t n,
+                          int64_t n_tokens);
+// The same, quantized; gate and up are left as they are.
+cudaError_t cuda_silu_mul_quantize(const CudaLaunch& launch, CudaRows gate, CudaRows up, int64_t n,
+                                   int32_t bits, int64_t n_tokens, CudaQuantized out);
+
+// --- linear layers -------------------------------------------------------------------------------
+
+// Slices of the groups of a quantized (N, K) matrix: a function of the shape alone.
+int32_t cuda_k_slices(int64_t n_rows, int64_t n_cols);
+
+// W6A6, W6A8, W8A8: out (n_tokens, N) from quantized activations; `scratch` has
+// cuda_linear_int_scratch_bytes(). bits: those of the activations. (int8_linear.cu, btc_linear.cu)
+cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix& w, CudaQuantized x,
+                            int32_t bits, int64_t n_tokens, const float* bias, CudaStore store,
+                            CudaRows out, uint8_t* scratch);
+int64_t cuda_linear_int_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens);
+
+// Any format with fp32 activations: products in TF32 on tensor cores (weights of 6, 8 bits, fp16
+// and bf16 enter exactly or rounded to 11 bits), sums in fp32 in an order that depends on (N, K)
+// only. scratch: cuda_linear_float_scratch_bytes(). (float_linear.cu)
+cudaError_t cuda_linear_float(const CudaLaunch& launch, const CudaMatrix& w, CudaRows x,
+                              int64_t n_tokens, const float* bias, CudaStore store, CudaRows out,
+                              uint8_t* scratch);
+int64_t cuda_linear_float_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens);
+
+// --- attention (attention_kernels.cu) ------------------------------------------------------------
+
+// One layer's view of the paged cache; see src/device/device.h for the pages.
+struct CudaKv {
+  uint8_t* pages = nullptr;  // the pool
+  int64_t page_bytes = 0;
+  int64_t layer_offset = 0;  // bytes from a page's start to this layer's K of head 0
+  int64_t head_bytes = 0;    // one head's K (or V) in a page; V follows all heads of K
+  int32_t n_kv_heads = 0;
+  int32_t head_dim = 0;
+  int32_t page_tokens = 16;
+  bool int8 = false;                      // codes with fp16 scales behind them; else fp16
+  const int32_t* block_tables = nullptr;  // (n_sequences, pages_per_sequence)
+  int32_t pages_per_sequence = 0;
+};
+
+// The tokens of a pass, in device memory, (n_tokens) each.
+struct CudaBatch {
+  const int32_t* positions = nullptr;
+  const int32_t* sequences =
+      nullptr;                 // tokens of a sequence follow each other, ascending positions
+  const float* cos = nullptr;  // (n_tokens, head_dim / 2)
+  const float* sin = nullptr;
+  int32_t n_tokens = 0;
+  int32_t n_runs = 0;                   // stretches of tokens of one sequence
+  const int32_t* run_begins = nullptr;  // (n_runs + 1)
+  int32_t longest_run = 0;              // tokens
+  int32_t most_positions = 0;           // largest position + 1
+};
+
+// Rotates q in place (halves, as Hugging Face does) and writes rotated k and v into the cache.
+// q: (n_tokens, n_heads * head_dim), k and v: (n_tokens, n_kv_heads * head_dim).
+cudaError_t cuda_rope_store(const CudaLaunch& launch, const CudaBatch& batch, const CudaKv& kv,
+                            int32_t n_heads, CudaRows q, CudaRows k, CudaRows v);
+
+// out = softmax(q k^T / sqrt(head_dim)) v over positions 0 .. positions[t] of the token's sequence.
+// The KV length is cut into pieces of a fixed number of tokens; a row's result depends on its own
+// position only, in decode and in prefill. scratch: cuda_attention_scratch_bytes().
+cudaError_t cuda_attention(const CudaLaunch& launch, const CudaBatch& batch, const CudaKv& kv,
+                           int32_t n_heads, CudaRows q, CudaRows out, uint8_t* scratch);
+int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t n_tokens,
+                                     int64_t context_tokens);
+
+// --- sampling (sampling_kernels.cu) --------------------------------------------------------------
+
+// flags[i] = 1 where row i of (n_rows, n) holds NaN or infinity, else 0.
+cudaError_t cuda_find_nonfinite(const CudaLaunch& launch, CudaRows rows, int64_t n, int64_t n_rows,
+                                int32_t* flags);
+// log_probs[i] = ln softmax(logits[i])[tokens[i]], (n_rows).
+cudaError_t cuda_log_probs(const CudaLaunch& launch, CudaRows logits, int64_t n_vocab,
+                           const int32_t* tokens, int64_t n_rows, float* log_probs);
+
+// The stages of src/runtime/sampler.h that run on the device: temperature, top-k, top-p, min-p.
+struct CudaSampling {
+  float temperature = 0;  // 0: greedy
+  int32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  float uniform = 0;  // the counter-based random number of this position
+};
+struct CudaSample {
+  int32_t token;
+  float log_prob;     // under the untouched logits
+  int32_t nonfinite;  // 1: NaN or +infinity was there, the token means nothing
+};
+// Samples one token from one row of logits (n_vocab). Same tokens as the host sampler given the
+// same logits. scratch: cuda_sample_scratch_bytes().
+cudaError_t cuda_sample(const CudaLaunch& launch, const float* logits, int64_t n_vocab,
+                        const CudaSampling& sampling, CudaSample* sample, uint8_t* scratch);
+int64_t cuda_sample_scratch_bytes(int64_t n_vocab);
+
+// --- packing (packing_kernels.cu) ----------------------------------------------------------------
+
+// Packs rows [row_begin, row_begin + n_rows), row_begin a multiple of 16, of a grouped matrix.
+// codes: (n_rows, K) int8; scales: (n_rows, G) fp16; both in device memory.
+cudaError_t cuda_pack_rows(const CudaLaunch& launch, WeightFormat format, CudaFamily family,
+                           const int8_t* codes, const uint16_t* scales, int64_t row_begin,
+                           int64_t n_rows, int64_t N, int64_t K, uint8_t* packed_codes,
+                           uint8_t* packed_scales);
+
+}  // namespace flexq

@@ -1,0 +1,71 @@
+// Every function of the CUDA runtime that FlexQ calls, in one table: the one linked in statically,
+// or a substitute that makes the k-th call fail. Kernels are launched through it too.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+namespace flexq {
+
+struct CudaRuntime {
+  cudaError_t (*get_device_count)(int* count);
+  cudaError_t (*driver_get_version)(int* version);
+  cudaError_t (*get_device_properties)(cudaDeviceProp* properties, int device);
+  cudaError_t (*set_device)(int device);
+  cudaError_t (*mem_get_info)(size_t* free_bytes, size_t* total_bytes);
+  cudaError_t (*malloc)(void** memory, size_t bytes);
+  cudaError_t (*free)(void* memory);
+  cudaError_t (*malloc_host)(void** memory, size_t bytes);  // pinned
+  cudaError_t (*free_host)(void* memory);
+  cudaError_t (*memcpy_async)(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                              cudaStream_t stream);
+  cudaError_t (*memset_async)(void* memory, int byte, size_t bytes, cudaStream_t stream);
+  cudaError_t (*stream_create)(cudaStream_t* stream);  // does not wait for the default stream
+  cudaError_t (*stream_destroy)(cudaStream_t stream);
+  cudaError_t (*stream_synchronize)(cudaStream_t stream);
+  cudaError_t (*event_create)(cudaEvent_t* event);
+  cudaError_t (*event_destroy)(cudaEvent_t event);
+  cudaError_t (*event_record)(cudaEvent_t event, cudaStream_t stream);
+  cudaError_t (*event_synchronize)(cudaEvent_t event);
+  cudaError_t (*event_elapsed_ms)(float* ms, cudaEvent_t begin, cudaEvent_t end);
+  cudaError_t (*set_kernel_shared_bytes)(const void* kernel, int dynamic_shared_bytes);
+  cudaError_t (*get_kernel_attributes)(cudaFuncAttributes* attributes, const void* kernel);
+  cudaError_t (*launch_kernel)(const void* kernel, dim3 grid, dim3 block, void** arguments,
+                               size_t shared_bytes, cudaStream_t stream);
+  cudaError_t (*get_last_error)();  // also takes back what is not sticky
+  const char* (*get_error_name)(cudaError_t error);
+  const char* (*get_error_string)(cudaError_t error);
+};
+
+// The CUDA runtime linked into this library.
+const CudaRuntime& linked_cuda_runtime();
+
+// What kernel launchers need to know about where they launch.
+struct CudaLaunch {
+  const CudaRuntime* runtime = nullptr;
+  cudaStream_t stream = nullptr;
+  int32_t sm = 0;     // compute capability: 90 for 9.0
+  int32_t n_sms = 0;  // multiprocessors
+};
+
+// Launches `kernel` with exactly its parameter types. Asks for shared memory beyond 48 KiB first.
+template <typename... Params, typename... Args>
+cudaError_t launch(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid, dim3 block,
+                   size_t shared_bytes, const Args&... args) {
+  static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter");
+  const auto* entry = reinterpret_cast<const void*>(kernel);
+  constexpr size_t kDefaultSharedBytes = 48 * 1024;
+  if (shared_bytes > kDefaultSharedBytes) {
+    const cudaError_t error =
+        where.runtime->set_kernel_shared_bytes(entry, static_cast<int>(shared_bytes));
+    if (error != cudaSuccess) return error;
+  }
+  const auto call = [&](Params... params) {
+    void* arguments[] = {static_cast<void*>(&params)..., nullptr};
+    return where.runtime->launch_kernel(entry, grid, block, arguments, shared_bytes, where.stream);
+  };
+  return call(static_cast<Params>(args)...);
+}
+
+}  // namespace flexq
