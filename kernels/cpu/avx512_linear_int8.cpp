@@ -21,6 +21,7 @@ using w6::kGroupSize;
 using w6::kUnitRows;
 
 constexpr int64_t kTokenTile = 128;
+constexpr int64_t kOneTokenFarBytes = 3072;
 // Tokens of a register block: n_blocks x max_tokens sums in registers.
 constexpr int max_tokens(int n_blocks) {
   return n_blocks == 4 ? 6 : 12;
@@ -43,42 +44,65 @@ inline __m512i add_dot(__m512i dot, __m512i u, __m512i x) {
   return dot;
 }
 
+// The same with four activation codes that the instruction itself broadcasts from memory.
+inline __m512i add_dot_at(__m512i dot, __m512i u, const int8_t* codes) {
+  using Word __attribute__((may_alias)) = int32_t;
+  __asm__("vpdpbusd %2%{1to16%}, %1, %0"
+          : "+v"(dot)
+          : "v"(u), "m"(*reinterpret_cast<const Word*>(codes)));
+  return dot;
+}
+
 // acc = fma((float)dot, sx * sw, acc)
 inline __m512 add_scaled(__m512i dot, __m512 activation_scale, __m512 weight_scales, __m512 acc) {
   return _mm512_fmadd_ps(_mm512_cvtepi32_ps(dot), _mm512_mul_ps(activation_scale, weight_scales),
                          acc);
 }
 
-// One block of 16 rows for one token. out: this block's first row.
-template <typename Unit>
-void block_one_token(const typename Unit::Packed& w, const QuantizedRows& x, int64_t block,
-                     float* out) {
+// kBlocks blocks of 16 rows for one token. Two blocks side by side are two streams of weights,
+// which the processor's prefetcher follows further ahead than one. out: the first block's first
+// row.
+template <typename Unit, int kBlocks>
+void blocks_one_token(const typename Unit::Packed& w, const QuantizedRows& x, int64_t block,
+                      float* out) {
   const int64_t groups = group_count(w.n_cols);
+  const __m512 multiplier = _mm512_set1_ps(w.scale_multiplier);
   const uint8_t* unit = w.codes + block * groups * Unit::kBytes;
   const uint16_t* scales = w.scales + block * groups * kUnitRows;
-  const __m512 multiplier = _mm512_set1_ps(w.scale_multiplier);
-  __m512 acc = _mm512_setzero_ps();
+  __m512 acc[kBlocks];
+  for (int b = 0; b < kBlocks; ++b)
+    acc[b] = _mm512_setzero_ps();
   for (int64_t group = 0; group < groups; ++group) {
     const int8_t* codes = x.codes + group * kGroupSize;
-    __m512i dot[4] = {_mm512_set1_epi32(-Unit::kOffset * x.sums[group]), _mm512_setzero_si512(),
-                      _mm512_setzero_si512(), _mm512_setzero_si512()};
-    for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
-      const uint8_t* planes = unit + quad * Unit::kQuadBytes;
-      prefetch_quad<Unit>(planes);
-      const QuadCodes u = Unit::load_quad(planes);
-      for (int step = 0; step < 4; ++step)
-        dot[step] =
-            add_dot(dot[step], u.step[step],
-                    broadcast_codes(codes + quad * w6::kQuadColumns + step * w8::kStepColumns));
+    __m512i even[kBlocks];
+    __m512i odd[kBlocks];
+    for (int b = 0; b < kBlocks; ++b) {
+      even[b] = _mm512_set1_epi32(-Unit::kOffset * x.sums[group]);
+      odd[b] = _mm512_setzero_si512();
     }
-    const __m512i sum =
-        _mm512_add_epi32(_mm512_add_epi32(dot[0], dot[1]), _mm512_add_epi32(dot[2], dot[3]));
-    acc =
-        add_scaled(sum, _mm512_set1_ps(x.scales[group]), load_unit_scales(scales, multiplier), acc);
+    for (int64_t quad = 0; quad < w6::kQuadsPerUnit; ++quad) {
+      for (int b = 0; b < kBlocks; ++b) {
+        const uint8_t* planes = unit + b * groups * Unit::kBytes + quad * Unit::kQuadBytes;
+        prefetch_quad<Unit, kOneTokenFarBytes>(planes);
+        const QuadCodes u = Unit::load_quad(planes);
+        const int8_t* x_quad = codes + quad * w6::kQuadColumns;
+        for (int step = 0; step < 4; step += 2) {
+          even[b] = add_dot_at(even[b], u.step[step], x_quad + step * w8::kStepColumns);
+          odd[b] = add_dot_at(odd[b], u.step[step + 1], x_quad + (step + 1) * w8::kStepColumns);
+        }
+      }
+    }
+    const __m512 activation_scale = _mm512_set1_ps(x.scales[group]);
+    for (int b = 0; b < kBlocks; ++b) {
+      const __m512 weight_scales = load_unit_scales(scales + b * groups * kUnitRows, multiplier);
+      acc[b] =
+          add_scaled(_mm512_add_epi32(even[b], odd[b]), activation_scale, weight_scales, acc[b]);
+    }
     unit += Unit::kBytes;
     scales += kUnitRows;
   }
-  store_floats(out, w.n_rows - block * kUnitRows, acc);
+  for (int b = 0; b < kBlocks; ++b)
+    store_floats(out + b * kUnitRows, w.n_rows - (block + b) * kUnitRows, acc[b]);
 }
 
 // A unit to steps of 64 bytes, weights: (32 steps, 16 rows, 4 columns), 64-byte aligned.
@@ -207,8 +231,10 @@ template <typename Unit>
 void linear_int8(const typename Unit::Packed& w, const QuantizedRows& x, int64_t n_tokens,
                  int64_t block_begin, int64_t block_end, float* out, int64_t out_stride) {
   if (n_tokens == 1) {
-    for (int64_t block = block_begin; block < block_end; ++block)
-      block_one_token<Unit>(w, x, block, out + block * kUnitRows);
+    int64_t block = block_begin;
+    for (; block + 2 <= block_end; block += 2)
+      blocks_one_token<Unit, 2>(w, x, block, out + block * kUnitRows);
+    if (block < block_end) blocks_one_token<Unit, 1>(w, x, block, out + block * kUnitRows);
     return;
   }
   for (int64_t block = block_begin, step = 0; block < block_end; block += step) {

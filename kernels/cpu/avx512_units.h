@@ -67,10 +67,9 @@ struct W8Unit {
 
 // Asks for weights ahead of the quad being read: hardware prefetchers stop at every 4 KB page. Near
 // lines go to L1 and far ones to L2 (kernels/README.md has the distances tried).
-template <typename Unit>
+template <typename Unit, int64_t kFarBytes = 6144>
 inline void prefetch_quad(const uint8_t* quad) {
   constexpr int64_t kNearBytes = 1024;
-  constexpr int64_t kFarBytes = 6144;
   for (int64_t line = 0; line < Unit::kQuadBytes; line += kLineBytes) {
     _mm_prefetch(quad + line + kNearBytes, _MM_HINT_T0);
     _mm_prefetch(quad + line + kFarBytes, _MM_HINT_T1);

@@ -18,7 +18,7 @@ namespace {
 
 // How long a thread looks for work (or for the last worker) before it sleeps in the kernel. The
 // steps of one forward pass follow each other within this time; waking a sleeper costs about 50 us.
-constexpr std::chrono::microseconds kSpinTime{20};
+constexpr std::chrono::microseconds kSpinTime{200};
 
 void cpu_relax() {
 #if defined(__x86_64__) || defined(__i386__)

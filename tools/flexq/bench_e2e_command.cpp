@@ -59,8 +59,13 @@ double median(std::vector<double> values) {
 // Speed of `batch_size` sequences that advance together through one model.
 class Measurement {
  public:
-  Measurement(const BenchCommand& command, const Model& model, int32_t batch_size, int32_t n_vocab)
-      : command_(command), model_(model), batch_size_(batch_size), any_token_(0, n_vocab - 1) {}
+  Measurement(const BenchCommand& command, const Model& model, const ReadBandwidth& bandwidth,
+              int32_t batch_size, int32_t n_vocab)
+      : command_(command),
+        model_(model),
+        bandwidth_(bandwidth),
+        batch_size_(batch_size),
+        any_token_(0, n_vocab - 1) {}
 
   // Reports failures; returns an exit code.
   int run(BenchResult& result) {
@@ -68,19 +73,24 @@ class Measurement {
     const InterruptWatcher watcher([this] { flexq_batch_cancel(batch_.get()); });
     std::vector<double> prefill;
     std::vector<double> decode;
+    std::vector<double> bandwidth;
     // The first round starts the threads and fills the caches; it does not count.
     for (int32_t repeat = -1; repeat < command_.n_repeats; ++repeat) {
       double prefill_seconds = 0;
       double decode_seconds = 0;
+      const double bandwidth_before = bandwidth_.sample();
       const flexq_status status = run_once(prefill_seconds, decode_seconds);
       if (status != FLEXQ_OK) return report_failure(result.shape, status);
       if (repeat < 0) continue;
+      bandwidth.push_back(bandwidth_before);
+      bandwidth.push_back(bandwidth_.sample());
       prefill.push_back(batch_size_ * command_.n_prompt / prefill_seconds);
       decode.push_back(batch_size_ * command_.n_generate / decode_seconds);
     }
     result.batch = batch_size_;
     result.prefill_tokens_per_second = median(prefill);
     result.decode_tokens_per_second = median(decode);
+    result.read_bandwidth = median(bandwidth);
     return kExitOk;
   }
 
@@ -137,6 +147,7 @@ class Measurement {
 
   const BenchCommand& command_;
   const Model& model_;
+  const ReadBandwidth& bandwidth_;
   const int32_t batch_size_;
   std::uniform_int_distribution<int32_t> any_token_;
   std::mt19937 random_;
@@ -171,7 +182,7 @@ int open_subjects(const BenchCommand& command, std::vector<Subject>& subjects) {
   return kExitOk;
 }
 
-int bench_model(const BenchCommand& command, const Subject& subject, double& read_bandwidth,
+int bench_model(const BenchCommand& command, const Subject& subject,
                 std::vector<BenchResult>& results) {
   BenchResult result;
   result.shape = subject.shape;
@@ -183,10 +194,9 @@ int bench_model(const BenchCommand& command, const Subject& subject, double& rea
   result.info.struct_size = sizeof result.info;
   const flexq_status status = flexq_model_get_info(model.get(), &result.info);
   if (status != FLEXQ_OK) return report_failure(subject.name, status);
-  if (read_bandwidth == 0) read_bandwidth = measure_read_bandwidth(result.info.n_threads);
-  result.read_bandwidth = read_bandwidth;
+  const ReadBandwidth bandwidth(result.info.n_threads);
   for (const int32_t batch_size : command.batch_sizes) {
-    Measurement measurement(command, model, batch_size, result.info.n_vocab);
+    Measurement measurement(command, model, bandwidth, batch_size, result.info.n_vocab);
     if (const int code = measurement.run(result); code != kExitOk) return code;
     results.push_back(result);
   }
@@ -237,9 +247,8 @@ int bench_e2e(const BenchCommand& command) {
   std::vector<Subject> subjects;
   if (const int code = open_subjects(command, subjects); code != kExitOk) return code;
   std::vector<BenchResult> results;
-  double read_bandwidth = 0;
   for (const Subject& subject : subjects) {
-    const int code = bench_model(command, subject, read_bandwidth, results);
+    const int code = bench_model(command, subject, results);
     if (code != kExitOk) return code;
   }
   return print_results(command, results);
@@ -277,7 +286,8 @@ void add_bench_e2e_command(CLI::App& parent, Work& selected) {
   add_common_options(*app, command->common);
   app->footer(
       "Tokens are random. The floor ratio compares decode steps with the time that reading all\n"
-      "weights of a step once takes at the memory's read speed (all threads sum 1 GiB, best of 5,\n"
+      "weights of a step once takes at the memory's read speed (all threads sum 1 GiB, best of 3, "
+      "before\n"
       "in the same run); it exceeds 1 where the weights fit into the processor's caches.\n"
       "Examples:\n"
       "  flexq bench e2e llama-2-7b.flexq ./llama-2-7b --batch 1,4,8 --json\n"

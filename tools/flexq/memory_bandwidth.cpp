@@ -7,9 +7,7 @@
 #include <barrier>
 #include <chrono>
 #include <cstddef>
-#include <cstdlib>
 #include <limits>
-#include <memory>
 #include <new>
 #include <thread>
 #include <vector>
@@ -20,24 +18,11 @@ namespace {
 constexpr size_t kBytes = size_t{1} << 30;
 constexpr size_t kHugePageBytes = size_t{2} << 20;
 constexpr size_t kLineWords = 8;  // a cache line
+constexpr int kRuns = 3;
 constexpr size_t kLines = kBytes / sizeof(uint64_t) / kLineWords;
-constexpr int kRuns = 5;
 
 // Where sums go, so that the compiler cannot leave them out.
 std::atomic<uint64_t> g_sum{0};
-
-struct Freed {
-  void operator()(uint64_t* words) const { std::free(words); }
-};
-using Words = std::unique_ptr<uint64_t[], Freed>;
-
-// In 2 MiB pages where the system gives them, as the library asks for its weights. Not initialised.
-Words allocate_words() {
-  Words words(static_cast<uint64_t*>(std::aligned_alloc(kHugePageBytes, kBytes)));
-  if (words == nullptr) throw std::bad_alloc();
-  (void)madvise(words.get(), kBytes, MADV_HUGEPAGE);
-  return words;
-}
 
 // Reads every line once, asked for ahead as the library's kernels do: left to itself, the processor
 // stops looking ahead at every 4 KiB.
@@ -59,31 +44,17 @@ uint64_t sum_lines(const uint64_t* words, size_t n_lines) {
 
 }  // namespace
 
-double measure_read_bandwidth(int32_t n_threads) {
+template <typename Body>
+double ReadBandwidth::for_parts(Body body) const {
   using Clock = std::chrono::steady_clock;
-  const auto n = static_cast<size_t>(std::max(n_threads, 1));
-  const Words words = allocate_words();
+  const auto n = static_cast<size_t>(n_threads_);
   Clock::time_point begin;
-  double best_seconds = std::numeric_limits<double>::infinity();
-  bool is_initialised = false;
-  std::barrier barrier(static_cast<std::ptrdiff_t>(n), [&]() noexcept {
-    const Clock::time_point now = Clock::now();
-    if (is_initialised) {
-      best_seconds = std::min(best_seconds, std::chrono::duration<double>(now - begin).count());
-    }
-    is_initialised = true;
-    begin = now;
-  });
+  std::barrier start(static_cast<std::ptrdiff_t>(n), [&]() noexcept { begin = Clock::now(); });
   const auto work = [&](size_t thread) {
-    uint64_t* const first = words.get() + kLines / n * thread * kLineWords;
+    uint64_t* const first = words_.get() + kLines / n * thread * kLineWords;
     const size_t n_lines = thread + 1 == n ? kLines - kLines / n * thread : kLines / n;
-    // Each thread touches its own part first, which places it near the thread.
-    std::fill_n(first, n_lines * kLineWords, thread);
-    barrier.arrive_and_wait();
-    for (int i = 0; i < kRuns; ++i) {
-      g_sum += sum_lines(first, n_lines);
-      barrier.arrive_and_wait();
-    }
+    start.arrive_and_wait();
+    body(first, n_lines);
   };
   std::vector<std::jthread> threads;
   try {
@@ -91,10 +62,31 @@ double measure_read_bandwidth(int32_t n_threads) {
       threads.emplace_back(work, i);
   } catch (...) {  // no more threads to be had: let those that wait go, and give up
     for (size_t i = threads.size(); i < n; ++i)
-      barrier.arrive_and_drop();
+      start.arrive_and_drop();
     throw;
   }
   work(0);
+  threads.clear();  // waits for all
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+ReadBandwidth::ReadBandwidth(int32_t n_threads)
+    : n_threads_(std::max(n_threads, 1)),
+      words_(static_cast<uint64_t*>(std::aligned_alloc(kHugePageBytes, kBytes))) {
+  if (words_ == nullptr) throw std::bad_alloc();
+  // In 2 MiB pages where the system gives them, as the library asks for its weights.
+  (void)madvise(words_.get(), kBytes, MADV_HUGEPAGE);
+  // Each thread touches its own part first, which places it near the thread.
+  for_parts([](uint64_t* first, size_t n_lines) { std::fill_n(first, n_lines * kLineWords, 1); });
+}
+
+double ReadBandwidth::sample() const {
+  double best_seconds = std::numeric_limits<double>::infinity();
+  for (int run = 0; run < kRuns; ++run) {
+    best_seconds = std::min(best_seconds, for_parts([](const uint64_t* first, size_t n_lines) {
+                              g_sum += sum_lines(first, n_lines);
+                            }));
+  }
   return static_cast<double>(kBytes) / best_seconds;
 }
 

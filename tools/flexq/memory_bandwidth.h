@@ -2,11 +2,30 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 
 namespace flexq_tool {
 
-// Bytes per second at which n_threads threads together sum 1 GiB of integers: the best of 5 runs.
-// Takes 1 GiB of memory while it runs.
-double measure_read_bandwidth(int32_t n_threads);
+// Owns 1 GiB of integers that n_threads threads sum together.
+class ReadBandwidth {
+ public:
+  explicit ReadBandwidth(int32_t n_threads);
+
+  // Bytes per second of one pass over all of it, the best of three. Taken around what is compared
+  // with it, since others may use the machine's memory too.
+  double sample() const;
+
+ private:
+  struct Freed {
+    void operator()(uint64_t* words) const { std::free(words); }
+  };
+  // Calls body(first word, lines) for each thread's part, all at once.
+  template <typename Body>
+  double for_parts(Body body) const;
+
+  int32_t n_threads_;
+  std::unique_ptr<uint64_t[], Freed> words_;
+};
 
 }  // namespace flexq_tool

@@ -7,8 +7,14 @@
 namespace flexq {
 namespace {
 
-// Tasks per thread: enough to even out threads that were interrupted, few enough to claim cheaply.
-constexpr int64_t kTasksPerThread = 4;
+constexpr int64_t kRounds = 8;
+
+// Blocks of one task of a round when `left` blocks are left: half a thread's share, in the last
+// round all of it. A multiple of 2, since kernels take blocks by twos and fours.
+int64_t round_blocks(int64_t left, int64_t n_threads, int64_t round) {
+  if (round + 1 >= kRounds) return ceil_div(left, n_threads);
+  return align_up(ceil_div(left, 2 * n_threads), 2);
+}
 
 DenseType dense_type(WeightFormat format) {
   return format == WeightFormat::kF32   ? DenseType::kF32
@@ -46,10 +52,22 @@ void CpuLinear::quantize(LinearInput& input, int32_t bits) const {
 }
 
 void CpuLinear::for_blocks(int64_t n_blocks, FunctionRef<void(int64_t, int64_t)> body) const {
-  const int64_t per_task =
-      std::max<int64_t>(1, ceil_div(n_blocks, pool_.n_threads() * kTasksPerThread));
-  pool_.parallel_for(ceil_div(n_blocks, per_task), [&](int64_t task, int) {
-    body(task * per_task, std::min(n_blocks, (task + 1) * per_task));
+  // Each round hands every thread half of its share of what is left: long streams of weights first,
+  // short ones at the end, so that nobody waits long for the last thread.
+  const int64_t n_threads = pool_.n_threads();
+  const auto first_block = [&](int64_t task) {
+    int64_t begin = 0;  // of the task's round
+    int64_t round = 0;
+    for (; round < task / n_threads && begin < n_blocks; ++round)
+      begin += round_blocks(n_blocks - begin, n_threads, round) * n_threads;
+    if (begin >= n_blocks) return n_blocks;
+    const int64_t size = round_blocks(n_blocks - begin, n_threads, round);
+    return std::min(n_blocks, begin + task % n_threads * size);
+  };
+  pool_.parallel_for(n_threads * kRounds, [&](int64_t task, int) {
+    const int64_t begin = first_block(task);
+    const int64_t end = first_block(task + 1);
+    if (begin < end) body(begin, end);
   });
 }
 
