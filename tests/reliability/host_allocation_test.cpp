@@ -59,8 +59,8 @@ bool run_with_fault(const Operation& operation, const std::string& expected, All
   if (status == FLEXQ_OK) {
     REQUIRE(operation.result() == expected);
   } else {
-    REQUIRE_MESSAGE(status == FLEXQ_ERROR_OUT_OF_MEMORY, flexq_last_error());
-    REQUIRE_MESSAGE(explained, flexq_last_error());
+    REQUIRE_MESSAGE(status == FLEXQ_ERROR_OUT_OF_MEMORY, std::string(flexq_last_error()));
+    REQUIRE_MESSAGE(explained, std::string(flexq_last_error()));
     operation.after_failure();
     REQUIRE_OK(operation.run());
     REQUIRE(operation.result() == expected);
