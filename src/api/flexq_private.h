@@ -28,14 +28,13 @@ typedef struct flexq_kernel_time {
 /* Non-zero stops. */
 typedef int32_t (*flexq_kernel_time_callback)(const flexq_kernel_time* time, void* user_data);
 
-/* Measures every linear layer of a published shape under a policy for each count of tokens. NULL
- * strings and 0 threads mean the defaults. */
-FLEXQ_API flexq_status flexq_private_benchmark_kernels(const char* shape, const char* policy,
-                                                       const char* cpu_kernels, int32_t n_threads,
-                                                       const int32_t* n_tokens,
-                                                       int32_t n_token_counts, int32_t repeats,
-                                                       flexq_kernel_time_callback callback,
-                                                       void* user_data);
+/* Measures every linear layer of a published shape under a policy for each count of tokens. Calls
+ * visit copies of the matrix that take working_set_bytes together, two copies at least. NULL
+ * strings, 0 threads and 0 bytes mean the defaults. */
+FLEXQ_API flexq_status flexq_private_benchmark_kernels(
+    const char* shape, const char* policy, const char* cpu_kernels, int32_t n_threads,
+    const int32_t* n_tokens, int32_t n_token_counts, int32_t repeats, int64_t working_set_bytes,
+    flexq_kernel_time_callback callback, void* user_data);
 
 #ifdef __cplusplus
 } /* extern "C" */

@@ -18,8 +18,8 @@ extern "C" {
 flexq_status flexq_private_benchmark_kernels(const char* shape, const char* policy,
                                              const char* cpu_kernels, int32_t n_threads,
                                              const int32_t* n_tokens, int32_t n_token_counts,
-                                             int32_t repeats, flexq_kernel_time_callback callback,
-                                             void* user_data) {
+                                             int32_t repeats, int64_t working_set_bytes,
+                                             flexq_kernel_time_callback callback, void* user_data) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(n_tokens);
     FLEXQ_REQUIRE(callback);
@@ -27,12 +27,15 @@ flexq_status flexq_private_benchmark_kernels(const char* shape, const char* poli
       return flexq::api::invalid_range("repeats", 1, kMaxRepeats, repeats);
     if (n_threads < 0 || n_threads > flexq::ThreadPool::kMaxThreads)
       return flexq::api::invalid_range("n_threads", 0, flexq::ThreadPool::kMaxThreads, n_threads);
+    if (working_set_bytes < 0)
+      return flexq::api::negative_length("working_set_bytes", working_set_bytes);
     flexq::KernelBenchmarkOptions options;
     if (shape != nullptr) options.shape = shape;
     if (policy != nullptr) options.policy = policy;
     if (cpu_kernels != nullptr) options.cpu_kernels = cpu_kernels;
     options.n_threads = n_threads;
     options.repeats = repeats;
+    if (working_set_bytes > 0) options.working_set_bytes = working_set_bytes;
     options.n_tokens.clear();
     for (int32_t i = 0; i < n_token_counts; ++i) {
       if (n_tokens[i] < 1 || n_tokens[i] > kMaxTokens)
