@@ -5,7 +5,7 @@
 
 #include "base/checked.h"
 #include "base/memory.h"
-#include "device/device.h"
+#include "device/device_registry.h"
 #include "model/llama_model.h"
 #include "quantize/synthetic_model.h"
 
