@@ -1,7 +1,7 @@
 // W6A6 and W6A8 linear layers on binary tensor cores (FlexQ paper, section 4), exact.
 //
-//   out[t, n] = sum over slices of (acc = fma((float)dot[t, n, g], sx[t, g] * sw[n, g], acc), g
-//   ascending from acc = 0), slices ascending, then + bias[n], then + out[t, n] for kAdd
+//   out[t, n] = (acc = fma((float)dot[t, n, g], sx[t, g] * sw[n, g], acc), g ascending from
+//   acc = 0; cuda_k_slices() is 1 for every shape), then + bias[n], then + out[t, n] for kAdd
 //
 // Group dots come from bit planes: dot = sum over i, j of f(i) f(j) popcount(w_i & x_j), where f is
 // 2^i and negative for the top plane. The 6 weight planes of 16 rows are the A operands of 6 MMAs,
@@ -50,7 +50,6 @@ struct Problem {
   int64_t n_tokens = 0;
   int64_t n_rows = 0;
   int32_t n_groups = 0;
-  int32_t n_slices = 1;
   btc::Tiling tiling;
   btc::SharedMap map;
 };
@@ -129,9 +128,11 @@ __device__ __forceinline__ int32_t swizzled_word(int32_t word, int32_t group) {
 template <int32_t kTokens>
 __device__ void make_planes(const Problem& problem, int64_t first_token, int32_t n,
                             const Activations& x) {
+#pragma unroll 1
   for (int32_t token = 0; token < kTokens; ++token) {
     const bool here = first_token + token < problem.n_tokens;
     const int64_t row = (first_token + token) * problem.n_groups + x.first_group;
+#pragma unroll 1
     for (int32_t i = static_cast<int32_t>(threadIdx.x); i < n * 4; i += kThreads) {
       const int32_t group = i / 4;
       uint32_t words[8] = {};
@@ -151,6 +152,7 @@ __device__ void make_planes(const Problem& problem, int64_t first_token, int32_t
         to[swizzled_word(cuda_btc::activation_word(plane, i % 4), group)] = words[plane];
       }
     }
+#pragma unroll 1
     for (int32_t i = static_cast<int32_t>(threadIdx.x); i < n; i += kThreads) {
       x.scales[token * x.plane_groups + i] = here ? __ldg(problem.x_scales + row + i) : 0.0f;
     }
@@ -229,45 +231,6 @@ __device__ __forceinline__ void unit_terms(const uint8_t* weights, const uint8_t
   }
 }
 
-// The sum of one output over the slices of its groups, taken up chunk by chunk.
-class OrderedSum {
- public:
-  __device__ OrderedSum(int32_t n_groups, int32_t n_slices)
-      : n_groups_(n_groups), n_slices_(n_slices), slice_end_(n_groups / n_slices) {}
-
-  // Terms of groups first_group .. first_group + n - 1, `stride` apart.
-  __device__ void add(const float2* terms, int32_t stride, int32_t first_group, int32_t n) {
-    for (int32_t i = 0; i < n;) {
-      const int32_t stop = min(n, slice_end_ - first_group);
-#pragma unroll 8
-      for (; i < stop; ++i) {
-        const float2 term = terms[i * stride];
-        slice_sum_ = __fmaf_rn(term.x, term.y, slice_sum_);
-      }
-      while (first_group + i == slice_end_ && slice_ < n_slices_)
-        close_slice();
-    }
-  }
-  __device__ float sum() const {
-    return sum_;
-  }
-
- private:
-  __device__ void close_slice() {
-    sum_ = slice_ == 0 ? slice_sum_ : __fadd_rn(sum_, slice_sum_);
-    slice_sum_ = 0.0f;
-    ++slice_;
-    slice_end_ = static_cast<int32_t>(int64_t{n_groups_} * (slice_ + 1) / n_slices_);
-  }
-
-  int32_t n_groups_;
-  int32_t n_slices_;
-  int32_t slice_ = 0;
-  int32_t slice_end_;
-  float slice_sum_ = 0.0f;
-  float sum_ = 0.0f;
-};
-
 template <int32_t kTokens>
 __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant__ Problem problem) {
   extern __shared__ __align__(128) uint8_t shared[];
@@ -292,9 +255,8 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
       static_cast<int32_t>(min(int64_t{kTokens}, problem.n_tokens - first_token));
   Activations x = {reinterpret_cast<uint32_t*>(shared + map.planes),
                    reinterpret_cast<float*>(shared + map.x_scales), tiling.plane_groups, 0};
-  const bool all_planes_held = tiling.plane_groups == n_groups;
-  if (all_planes_held) make_planes<kTokens>(problem, first_token, n_groups, x);
-  __syncthreads();
+  const bool holds_all_planes = tiling.plane_groups == n_groups;
+  bool has_planes = false;
 
   auto* const terms = reinterpret_cast<float2*>(shared + map.terms);
   constexpr int32_t kUnitTerms = kTokens * kRows;
@@ -307,13 +269,15 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
     // The warps that sum change from row block to row block: the others are ahead of them by then.
     const int32_t output = (warp - turn + kWarps) % kWarps * 32 + lane;
     const bool sums = output < kUnitTerms;
-    OrderedSum sum(n_groups, problem.n_slices);
+    float sum = 0.0f;
     for (int32_t begin = 0; begin < n_groups; begin += tiling.chunk_groups) {
       const int32_t n = min(tiling.chunk_groups, n_groups - begin);
-      if (!all_planes_held) {
+      if (!has_planes) {
+        // Nobody reads the planes of the chunk before: its barrier lies behind.
         x.first_group = begin;
-        make_planes<kTokens>(problem, first_token, n, x);
+        make_planes<kTokens>(problem, first_token, holds_all_planes ? n_groups : n, x);
         __syncthreads();
+        has_planes = holds_all_planes;
       }
       float2* const chunk_terms = terms + buffer * tiling.chunk_groups * kUnitTerms;
       const Share share = share_of(n, warp);
@@ -331,7 +295,13 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
         cursor.issue_next(ring);
       }
       __syncthreads();
-      if (sums) sum.add(chunk_terms + output, kUnitTerms, begin, n);
+      if (sums) {
+#pragma unroll 8
+        for (int32_t i = 0; i < n; ++i) {
+          const float2 term = chunk_terms[i * kUnitTerms + output];
+          sum = __fmaf_rn(term.x, term.y, sum);
+        }
+      }
       buffer ^= 1;
     }
     turn = (turn + kSumWarps) % kWarps;
@@ -340,9 +310,8 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
     const int32_t token = output / kRows;
     if (sums && token < tokens_here && row < problem.n_rows) {
       float* const out = problem.out + (first_token + token) * problem.out_stride + row;
-      float value = sum.sum();
-      if (problem.bias != nullptr) value = __fadd_rn(value, problem.bias[row]);
-      *out = problem.add ? __fadd_rn(*out, value) : value;
+      if (problem.bias != nullptr) sum = __fadd_rn(sum, problem.bias[row]);
+      *out = problem.add ? __fadd_rn(*out, sum) : sum;
     }
   }
 }
@@ -366,7 +335,6 @@ cudaError_t cuda_linear_btc(const CudaLaunch& where, const CudaMatrix& w, CudaQu
   problem.n_tokens = n_tokens;
   problem.n_rows = w.rows;
   problem.n_groups = static_cast<int32_t>(cuda_btc::n_groups(w.cols));
-  problem.n_slices = cuda_k_slices(w.rows, w.cols);
   problem.tiling = btc::choose_tiling(where.sm, n_tokens, problem.n_groups);
   problem.map = btc::shared_map(problem.tiling);
 
