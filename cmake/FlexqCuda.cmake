@@ -42,16 +42,14 @@ if(FLEXQ_WITH_CUDA)
   endif()
   set(CMAKE_CUDA_ARCHITECTURES ${FLEXQ_CUDA_ARCHITECTURES})
   set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
-  set(CMAKE_CUDA_STANDARD 20)
-  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
-  set(CMAKE_CUDA_EXTENSIONS OFF)
   set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
   enable_language(CUDA)
   # The host half of .cu files, as far as what nvcc makes of them allows.
   set(host_flags -Wall -ffp-contract=off -fstack-protector-strong
     -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
   list(JOIN host_flags "," host_flags)
-  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_flags}>")
+  # The standard as a flag, since CMake 3.25 knows none above 17 for nvcc.
+  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Xcompiler=${host_flags}>")
 
   set(FLEXQ_CUDA_DESCRIPTION "${CUDAToolkit_VERSION_MAJOR}.${CUDAToolkit_VERSION_MINOR}")
   string(REGEX REPLACE "-(real|virtual)" "" FLEXQ_CUDA_SM_LIST "${FLEXQ_CUDA_ARCHITECTURES}")
