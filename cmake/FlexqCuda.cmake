@@ -48,8 +48,16 @@ if(FLEXQ_WITH_CUDA)
   set(host_flags -Wall -ffp-contract=off -fstack-protector-strong
     -ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
   list(JOIN host_flags "," host_flags)
-  # The standard as a flag, since CMake 3.25 knows none above 17 for nvcc.
-  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-Xcompiler=${host_flags}>")
+  add_compile_options("$<$<COMPILE_LANGUAGE:CUDA>:-Xcompiler=${host_flags}>")
+  if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+    # CMake 3.25 does not know how new an nvcc must be for C++20; all that are accepted here can.
+    set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+    set(CMAKE_CUDA20_COMPILE_FEATURES "cuda_std_20")
+  endif()
+  set(CMAKE_CUDA_STANDARD 20)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_EXTENSIONS OFF)
 
   set(FLEXQ_CUDA_DESCRIPTION "${CUDAToolkit_VERSION_MAJOR}.${CUDAToolkit_VERSION_MINOR}")
   string(REGEX REPLACE "-(real|virtual)" "" FLEXQ_CUDA_SM_LIST "${FLEXQ_CUDA_ARCHITECTURES}")
