@@ -170,8 +170,8 @@ void fail_every_call(const std::string& policy, cudaError_t error) {
       ++n_calls;
   }
   MESSAGE(policy << ", " << SubstituteCuda::runtime().get_error_name(error) << ": " << n_calls
-                 << " calls failed, " << outcome.failures << " seen as a status, "
-                 << outcome.unseen << " without consequence");
+                 << " calls failed, " << outcome.failures << " seen as a status, " << outcome.unseen
+                 << " without consequence");
   CHECK(outcome.failures > 100);
 }
 

@@ -74,7 +74,8 @@ TEST_CASE("no driver, an old one, no device: auto takes the CPU, cuda says why n
   };
   const Case cases[] = {
       {cudaErrorInsufficientDriver, 0, StatusCode::kNoDevice, "found none"},
-      {cudaErrorInsufficientDriver, 12020, StatusCode::kDeviceUnsupported, "found one for CUDA 12.2"},
+      {cudaErrorInsufficientDriver, 12020, StatusCode::kDeviceUnsupported,
+       "found one for CUDA 12.2"},
       {cudaErrorNoDevice, 13000, StatusCode::kNoDevice, "expected a device, found none"},
       {cudaErrorSystemDriverMismatch, 13000, StatusCode::kNoDevice, "expected a usable driver"}};
   for (const Case& expected : cases) {
