@@ -16,6 +16,7 @@
 // Shared memory: int8_decode_shared_bytes(). N and K of any size: the layout pads both.
 // sm_90 fills stages by bulk copies and mbarriers, sm_80 by cp.async.
 #include "kernels/cuda/int8_linear_decode.h"
+#include "kernels/cuda/int8_unit.cuh"
 #include "kernels/cuda/mma_int8.cuh"
 
 namespace flexq {
@@ -118,11 +119,11 @@ __device__ void load_activations(const Int8LinearArgs& args, int32_t group, int3
 // Multiplies one unit and leaves dots and weight scales for the threads that add them.
 template <typename S>
 __device__ void multiply_unit(const Int8LinearArgs& args, const uint8_t* codes,
-                              const __half* scales, const uint4 (&b)[S::kTiles][2], int32_t lane,
+                              const uint16_t* scales, const uint4 (&b)[S::kTiles][2], int32_t lane,
                               int32_t* dots, float* weight_scales) {
   uint32_t a[16];
   load_unit<S::kBits>(codes, lane, a);
-  if (lane < 16) weight_scales[lane] = __fmul_rn(__half2float(scales[lane]), args.multiplier);
+  if (lane < 16) weight_scales[lane] = weight_scale(scales[lane], args.multiplier);
   const int32_t row = lane / 4;
 #pragma unroll
   for (int tile = 0; tile < S::kTiles; ++tile) {
@@ -198,7 +199,7 @@ __global__ void __launch_bounds__(S::kThreads) decode_kernel(const Int8LinearArg
       __syncthreads();
     }
     const uint8_t* codes = shared + stage * S::kStageBytes;
-    const auto* scales = reinterpret_cast<const __half*>(codes + S::kCodesBytes);
+    const auto* scales = reinterpret_cast<const uint16_t*>(codes + S::kCodesBytes);
     int32_t* dots = exchange + buffer * S::kExchangeWords;
     auto* weight_scales = reinterpret_cast<float*>(dots + S::kStageUnits * S::kUnitDots);
 #pragma unroll

@@ -1,7 +1,7 @@
 // W6Ax and W8Ax linear layers for few tokens, on INT8 tensor cores: bound by reading the weights.
 #pragma once
 
-#include "kernels/cuda/int8_unit.cuh"
+#include "kernels/cuda/int8_linear_args.h"
 #include "kernels/cuda/linear_select.h"
 
 namespace flexq {

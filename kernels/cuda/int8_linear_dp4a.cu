@@ -5,6 +5,7 @@
 // of 16 rows for kTokens tokens, weights straight from memory in the tensor cores' order: a lane
 // has 32 columns of rows lane / 4 and lane / 4 + 8, and the four lanes of a row add their integers.
 #include "kernels/cuda/int8_linear_dp4a.h"
+#include "kernels/cuda/int8_unit.cuh"
 
 namespace flexq {
 namespace {
@@ -29,14 +30,14 @@ __global__ void __launch_bounds__(kWarps * 32) dp4a_kernel(const Int8LinearArgs 
   const auto first_token = static_cast<int32_t>(blockIdx.y) * kTokens;
   const int64_t n_groups = args.n_groups;
   const uint8_t* unit = args.codes + block * n_groups * cuda_int8::unit_bytes(kBits);
-  const __half* scales = args.scales + block * n_groups * kUnitRows + lane / 4;
+  const uint16_t* scales = args.scales + block * n_groups * kUnitRows + lane / 4;
 
   float acc[kTokens][2] = {};
   for (int64_t group = 0; group < n_groups; ++group) {
     uint32_t a[16];
     load_unit<kBits>(unit, lane, a);
-    const float scale0 = __fmul_rn(__half2float(scales[0]), args.multiplier);
-    const float scale1 = __fmul_rn(__half2float(scales[8]), args.multiplier);
+    const float scale0 = weight_scale(scales[0], args.multiplier);
+    const float scale1 = weight_scale(scales[8], args.multiplier);
 #pragma unroll
     for (int i = 0; i < kTokens; ++i) {
       const int64_t token = min(first_token + i, args.n_tokens - 1);

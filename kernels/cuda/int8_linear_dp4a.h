@@ -1,7 +1,7 @@
 // W6Ax and W8Ax linear layers without tensor cores.
 #pragma once
 
-#include "kernels/cuda/int8_unit.cuh"
+#include "kernels/cuda/int8_linear_args.h"
 
 namespace flexq {
 

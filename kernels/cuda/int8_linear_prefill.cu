@@ -15,6 +15,7 @@
 // N, K and n_tokens of any size: the layout pads rows and columns; tokens and row blocks past the
 // end repeat the last one and are not stored.
 #include "kernels/cuda/int8_linear_prefill.h"
+#include "kernels/cuda/int8_unit.cuh"
 #include "kernels/cuda/mma_int8.cuh"
 
 namespace flexq {
@@ -62,7 +63,7 @@ struct StageLoader {
 
   const int8_t* tokens[kTokenPieces];
   const uint8_t* units[kWarpCopies];
-  const __half* unit_scales[kWarpCopies];
+  const uint16_t* unit_scales[kWarpCopies];
   const float* token_scale;
 
   __device__ void init(const Int8LinearArgs& args, int32_t first_unit, int32_t first_token) {
@@ -127,9 +128,9 @@ __device__ void multiply_group(const uint8_t* stage, float multiplier, int32_t r
     const int32_t unit = row_warp * S::kWarpUnits + i;
     load_unit<S::kBits>(stage + S::kCodes + unit * S::kUnitBytes, lane, a[i]);
     const auto* scales =
-        reinterpret_cast<const __half*>(stage + S::kScales) + unit * kUnitRows + lane / 4;
-    row_scales[i][0] = __fmul_rn(__half2float(scales[0]), multiplier);
-    row_scales[i][1] = __fmul_rn(__half2float(scales[8]), multiplier);
+        reinterpret_cast<const uint16_t*>(stage + S::kScales) + unit * kUnitRows + lane / 4;
+    row_scales[i][0] = weight_scale(scales[0], multiplier);
+    row_scales[i][1] = weight_scale(scales[8], multiplier);
   }
   const int32_t first_token = token_warp * S::kWarpTiles * 8;
   const auto* codes = reinterpret_cast<const uint4*>(stage) + (first_token + lane / 4) * 8;

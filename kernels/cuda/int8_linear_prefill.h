@@ -1,7 +1,7 @@
 // W6Ax and W8Ax linear layers for many tokens, on INT8 tensor cores: bound by arithmetic.
 #pragma once
 
-#include "kernels/cuda/int8_unit.cuh"
+#include "kernels/cuda/int8_linear_args.h"
 #include "kernels/cuda/linear_select.h"
 
 namespace flexq {

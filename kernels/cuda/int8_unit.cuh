@@ -6,26 +6,10 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/int8_linear_args.h"
 #include "kernels/layout/cuda_int8_layout.h"
 
 namespace flexq {
-
-// What the INT8 kernels take. All pointers are 16-byte aligned device memory.
-struct Int8LinearArgs {
-  const uint8_t* codes = nullptr;   // units, row block by row block
-  const __half* scales = nullptr;   // 16 per unit
-  const int8_t* x_codes = nullptr;  // (n_tokens, n_groups * 128)
-  const float* x_scales = nullptr;  // (n_tokens, n_groups)
-  const float* bias = nullptr;      // (n_rows) or null
-  float* out = nullptr;             // (n_tokens, n_rows), rows out_stride apart
-  int64_t out_stride = 0;
-  float multiplier = 1.0f;  // of weight scales; a quarter of the matrix's for 6 bits
-  int32_t n_rows = 0;
-  int32_t n_groups = 0;
-  int32_t n_tokens = 0;
-  CudaStore store = CudaStore::kSet;
-};
 
 // An int32 accumulator that starts here reads, as a float, kDotZero + dot, exactly for
 // |dot| < 2^22: converting to float is one subtraction. Group dots are at most 128 * 128 * 128 =
@@ -37,6 +21,11 @@ static_assert(cuda_int8::kGroupSize * 128 * 128 < (1 << 22),
 
 __device__ inline float dot_to_float(int32_t biased_dot) {
   return __fsub_rn(__int_as_float(biased_dot), kDotZero);
+}
+
+// A stored fp16 scale of weights as fp32.
+__device__ inline float weight_scale(uint16_t half_bits, float multiplier) {
+  return __fmul_rn(__half2float(__ushort_as_half(half_bits)), multiplier);
 }
 
 // The contract's step over one group.

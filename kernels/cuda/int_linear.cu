@@ -29,7 +29,7 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix& w, CudaQ
 
   Int8LinearArgs args;
   args.codes = w.values;
-  args.scales = reinterpret_cast<const __half*>(w.scales);
+  args.scales = reinterpret_cast<const uint16_t*>(w.scales);
   args.x_codes = x.codes;
   args.x_scales = x.scales;
   args.bias = bias;
