@@ -113,16 +113,10 @@ class WeightRing {
       : weights_(weights), scales_(scales), barriers_(barriers), n_stages_(n_stages) {
     lane_ = static_cast<int32_t>(threadIdx.x) % 32;
 #if defined(FLEXQ_BTC_BULK_COPY)
-    if (lane_ == 0) {
-      for (int32_t i = 0; i < n_stages; ++i)
-        mbarrier_init(&barriers[i], 1);
-      mbarrier_init_fence();
-    }
+    if (lane_ < n_stages) mbarrier_init(&barriers[lane_], 1);
+    mbarrier_init_fence();
 #elif defined(FLEXQ_BTC_ASYNC_COPY)
-    if (lane_ == 0) {
-      for (int32_t i = 0; i < n_stages; ++i)
-        mbarrier_init(&barriers[i], 32);
-    }
+    if (lane_ < n_stages) mbarrier_init(&barriers[lane_], 32);
 #endif
     __syncwarp();
   }
