@@ -466,7 +466,7 @@ TEST_CASE("btc bench" * doctest::skip()) {
   launch.stream = stream;
   constexpr size_t kPoolBytes = size_t{1200} << 20;
   constexpr size_t kBlockBytes = size_t{16} << 20;
-  Buffer pool, scales, x, x_scales, out;
+  Buffer pool, x, x_scales, out;
   auto* const weights = static_cast<uint8_t*>(pool.reserve(kPoolBytes));
   Random random(7);
   std::vector<uint32_t> block(kBlockBytes / 4);
@@ -474,12 +474,6 @@ TEST_CASE("btc bench" * doctest::skip()) {
     word = random.bits();
   for (size_t at = 0; at < kPoolBytes; at += kBlockBytes) {
     check(cudaMemcpy(weights + at, block.data(), kBlockBytes, cudaMemcpyHostToDevice));
-  }
-  for (uint32_t& word : block)
-    word = (word & 0x03ff03ffu) | 0x10001000u;  // small halves
-  auto* const packed_scales = static_cast<uint8_t*>(scales.reserve(2 * kBlockBytes));
-  for (size_t at = 0; at < 2 * kBlockBytes; at += kBlockBytes) {
-    check(cudaMemcpy(packed_scales + at, block.data(), kBlockBytes, cudaMemcpyHostToDevice));
   }
   std::vector<int8_t> codes(size_t{8} * 28672);
   fill_codes(random, 8, false, codes.data(), static_cast<int64_t>(codes.size()));
@@ -497,7 +491,8 @@ TEST_CASE("btc bench" * doctest::skip()) {
   for (const auto& shape : shapes) {
     const auto codes_bytes = static_cast<size_t>(cuda_btc::codes_bytes(shape[0], shape[1]));
     const auto scales_bytes = static_cast<size_t>(cuda_btc::scales_bytes(shape[0], shape[1]));
-    const size_t copies = std::min(kPoolBytes / codes_bytes, 2 + (size_t{250} << 20) / codes_bytes);
+    const size_t bytes = codes_bytes + scales_bytes;
+    const size_t copies = std::min(kPoolBytes / bytes, 2 + (size_t{250} << 20) / bytes);
     for (const int64_t n_tokens : {1, 2, 4, 8}) {
       const size_t calls = std::max<size_t>(20, copies);
       check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
@@ -507,9 +502,8 @@ TEST_CASE("btc bench" * doctest::skip()) {
         w.family = CudaFamily::kBinary;
         w.rows = shape[0];
         w.cols = shape[1];
-        w.values = weights + i % copies * codes_bytes;
-        w.scales = packed_scales +
-                   i % copies * scales_bytes % (2 * kBlockBytes - scales_bytes) / 128 * 128;
+        w.values = weights + i % copies * bytes;
+        w.scales = w.values + codes_bytes;
         check(cuda_linear_btc(launch, w, quantized, 8, n_tokens, nullptr, CudaStore::kSet,
                               {outputs, shape[0]}, nullptr));
       }
@@ -531,7 +525,7 @@ TEST_CASE("btc bench" * doctest::skip()) {
       check(cudaGraphDestroy(graph));
       std::sort(us.begin(), us.end());
       const double median = us[us.size() / 2];
-      const double floor = static_cast<double>(codes_bytes + scales_bytes) / 4.5e6;
+      const double floor = static_cast<double>(bytes) / 4.5e6;
       const bool layer_of_7b = shape[0] < 40000 && shape[1] < 20000;
       if (n_tokens == 1 && layer_of_7b) layer_us += median;
       std::printf("%6lld x %5lld %3lld %9.2f %9.2f %6.3f\n", static_cast<long long>(shape[0]),
