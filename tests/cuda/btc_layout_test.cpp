@@ -173,7 +173,7 @@ TEST_CASE("btc tiling: fits the shared memory of every GPU, for any tokens and g
       for (int64_t n_groups = 1; n_groups < 3000; n_groups += n_groups < 300 ? 1 : 97) {
         const btc::Tiling tiling = btc::choose_tiling(sm, n_tokens, n_groups);
         INFO("sm ", sm, " tokens ", n_tokens, " groups ", n_groups);
-        REQUIRE(btc::shared_map(tiling).bytes <= btc::shared_limit(sm));
+        REQUIRE(btc::shared_map(tiling).bytes <= btc::shared_limit(sm, tiling.ctas_per_sm));
         REQUIRE(std::has_single_bit(static_cast<uint32_t>(tiling.tokens)));
         REQUIRE(tiling.tokens <= btc::kMaxTokens);
         REQUIRE(tiling.tokens < 2 * n_tokens);
