@@ -67,45 +67,50 @@ __device__ Share share_of(int32_t n, int32_t warp) {
 class PieceCursor {
  public:
   __device__ PieceCursor(const Problem& problem, int32_t warp)
-      : problem_(problem), warp_(warp), row_block_(blockIdx.x) {
-    n_row_blocks_ = cuda_btc::n_blocks(problem.n_rows);
+      : problem_(problem),
+        warp_(warp),
+        row_block_(static_cast<int32_t>(blockIdx.x)),
+        n_row_blocks_(static_cast<int32_t>(cuda_btc::n_blocks(problem.n_rows))) {
     if (row_block_ < n_row_blocks_) enter_chunk();
   }
 
-  // Queues the next piece, if there is one.
-  __device__ void issue_next(btc::WeightRing& ring) {
-    while (unit_ == end_) {
+  // Queues the next piece, if there is one, into a free stage.
+  __device__ void fill_next(btc::WeightRing& ring, int32_t stage) {
+    while (units_left_ == 0) {
       if (row_block_ >= n_row_blocks_) return;
       chunk_begin_ += problem_.tiling.chunk_groups;
       if (chunk_begin_ >= problem_.n_groups) {
         chunk_begin_ = 0;
-        row_block_ += gridDim.x;
+        row_block_ += static_cast<int32_t>(gridDim.x);
         if (row_block_ >= n_row_blocks_) return;
       }
       enter_chunk();
     }
-    const int32_t n = min(kPieceUnits, end_ - unit_);
-    const int64_t unit = row_block_ * problem_.n_groups + unit_;
-    ring.issue(problem_.weights + unit * cuda_btc::kUnitBytes,
-               problem_.scales + unit * cuda_btc::kUnitScaleBytes, n);
-    unit_ += n;
+    const int32_t n = min(kPieceUnits, units_left_);
+    ring.fill(stage, weights_, scales_, n);
+    weights_ += kPieceUnits * cuda_btc::kUnitBytes;
+    scales_ += kPieceUnits * cuda_btc::kUnitScaleBytes;
+    units_left_ -= n;
   }
 
  private:
   __device__ void enter_chunk() {
     const int32_t n = min(problem_.tiling.chunk_groups, problem_.n_groups - chunk_begin_);
     const Share share = share_of(n, warp_);
-    unit_ = chunk_begin_ + share.begin;
-    end_ = chunk_begin_ + share.end;
+    const int64_t unit = int64_t{row_block_} * problem_.n_groups + chunk_begin_ + share.begin;
+    weights_ = problem_.weights + unit * cuda_btc::kUnitBytes;
+    scales_ = problem_.scales + unit * cuda_btc::kUnitScaleBytes;
+    units_left_ = share.end - share.begin;
   }
 
   const Problem& problem_;
   int32_t warp_;
-  int64_t row_block_;
-  int64_t n_row_blocks_;
+  int32_t row_block_;
+  int32_t n_row_blocks_;
   int32_t chunk_begin_ = 0;
-  int32_t unit_ = 0;
-  int32_t end_ = 0;
+  int32_t units_left_ = 0;
+  const uint8_t* weights_ = nullptr;
+  const uint8_t* scales_ = nullptr;
 };
 
 // The activations of a tile of tokens in shared memory: planes (kTokens, plane_groups, 32 words)
@@ -159,9 +164,14 @@ __device__ void make_planes(const Problem& problem, int64_t first_token, int32_t
   }
 }
 
-// This lane's part of a dot of row lane / 4 (of it + 8 in odd lanes): planes 2t and 2t + 1 of the
-// activations, t = lane % 4, and 2(t ^ 1) and 2(t ^ 1) + 1 from the neighbouring lane.
-__device__ __forceinline__ int32_t half_dot(const uint32_t (&w)[12], uint32_t x, int32_t lane) {
+// A lane's part of the dots of rows lane / 4 and lane / 4 + 8: planes 2t and 2t + 1 of the
+// activations, t = lane % 4.
+struct PartialDots {
+  int32_t low;
+  int32_t high;
+};
+__device__ __forceinline__ PartialDots partial_dots(const uint32_t (&w)[12], uint32_t x,
+                                                    int32_t lane) {
   int32_t fold[4];
   btc::mma_and_popc(fold, w[10], w[11], x);
 #pragma unroll
@@ -178,61 +188,104 @@ __device__ __forceinline__ int32_t half_dot(const uint32_t (&w)[12], uint32_t x,
   const int32_t t = lane % 4;
   const int32_t even = 1 << t * 2;
   const int32_t odd = t == 3 ? -(2 << t * 2) : 2 << t * 2;
-  const int32_t low = fold[0] * even + fold[1] * odd;
-  const int32_t high = fold[2] * even + fold[3] * odd;
-  const bool keeps_high = lane % 2 != 0;
-  const int32_t kept = keeps_high ? high : low;
-  return kept + __shfl_xor_sync(0xffffffffu, keeps_high ? low : high, 1);
+  return {fold[0] * even + fold[1] * odd, fold[2] * even + fold[3] * odd};
 }
 
-// The terms of one unit: terms[token * 16 + row] = {(float)dot, sx * sw}. A lane ends with the dots
-// of row lane / 4 + 8 * (lane % 2), of the first token of a pair in lanes t < 2, of the second in
-// the others.
-template <int32_t kTokens>
-__device__ __forceinline__ void unit_terms(const uint8_t* weights, const uint8_t* scales,
-                                           float multiplier, int32_t group, int32_t n_tokens,
-                                           const Activations& x, float2* terms) {
-  const int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
-  uint32_t w[12];
+// Adds the parts of a quad for two dots at once. A lane gets the dot of row
+// lane / 4 + 8 * (lane % 2): the first in lanes t < 2, the second in the others.
+__device__ __forceinline__ int32_t quad_sums(PartialDots first, PartialDots second, int32_t lane) {
+  constexpr uint32_t kAllLanes = 0xffffffffu;
+  const bool keeps_high = lane % 2 != 0;
+  int32_t a = keeps_high ? first.high : first.low;
+  a += __shfl_xor_sync(kAllLanes, keeps_high ? first.low : first.high, 1);
+  int32_t b = keeps_high ? second.high : second.low;
+  b += __shfl_xor_sync(kAllLanes, keeps_high ? second.low : second.high, 1);
+  const bool keeps_second = lane % 4 >= 2;
+  const int32_t kept = keeps_second ? b : a;
+  return kept + __shfl_xor_sync(kAllLanes, keeps_second ? a : b, 2);
+}
+
+__device__ __forceinline__ void load_unit(const uint8_t* unit, int32_t lane, uint32_t (&w)[12]) {
 #pragma unroll
   for (int32_t i = 0; i < 3; ++i) {
-    const uint4 loaded = reinterpret_cast<const uint4*>(weights)[i * 32 + lane];
+    const uint4 loaded = reinterpret_cast<const uint4*>(unit)[i * 32 + lane];
     w[i * 4 + 0] = loaded.x;
     w[i * 4 + 1] = loaded.y;
     w[i * 4 + 2] = loaded.z;
     w[i * 4 + 3] = loaded.w;
   }
-  const int32_t row = lane / 4 + lane % 2 * 8;
-  const float sw =
-      __fmul_rn(__half2float(reinterpret_cast<const __half*>(scales)[row]), multiplier);
-  const int32_t held = group - x.first_group;
-  const uint32_t* const planes =
-      x.planes + held * cuda_btc::kWordsPerGroup + swizzled_word(lane, held);
-  const int32_t token_words = x.plane_groups * cuda_btc::kWordsPerGroup;
-  if constexpr (kTokens == 1) {
-    int32_t dot = half_dot(w, planes[0], lane);
-    dot += __shfl_xor_sync(0xffffffffu, dot, 2);
-    if (lane % 4 < 2) {
-      terms[row] = make_float2(static_cast<float>(dot), __fmul_rn(x.scales[held], sw));
-    }
-  } else {
-    const bool keeps_second = lane % 4 >= 2;
+}
+
+// A dot and its scale, sx * (fp16 scale * multiplier).
+__device__ __forceinline__ float2 make_term(int32_t dot, const uint8_t* scales, int32_t row,
+                                            float multiplier, float x_scale) {
+  const float w_scale = __half2float(reinterpret_cast<const __half*>(scales)[row]);
+  return make_float2(static_cast<float>(dot), __fmul_rn(x_scale, __fmul_rn(w_scale, multiplier)));
+}
+
+// The terms of a piece, terms[(unit * kTokens + token) * 16 + row]. `held`: its first group among
+// those whose planes are held.
+//
+// One token: the two units of a piece go through together. A single unit goes twice and is stored
+// once.
+__device__ __forceinline__ void piece_terms_of_one(const uint8_t* weights, const uint8_t* scales,
+                                                   int32_t n_units, float multiplier, int32_t held,
+                                                   const Activations& x, float2* terms) {
+  static_assert(kPieceUnits == 2, "a pair of units");
+  const int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
+  PartialDots parts[2];
 #pragma unroll
-    for (int32_t pair = 0; pair < kTokens; pair += 2) {
-      if (kTokens > 2 && pair >= n_tokens) break;
-      const int32_t first = half_dot(w, planes[pair * token_words], lane);
-      const int32_t second = half_dot(w, planes[(pair + 1) * token_words], lane);
-      int32_t dot = keeps_second ? second : first;
-      dot += __shfl_xor_sync(0xffffffffu, keeps_second ? first : second, 2);
-      const int32_t token = pair + (keeps_second ? 1 : 0);
-      terms[token * kRows + row] = make_float2(
-          static_cast<float>(dot), __fmul_rn(x.scales[token * x.plane_groups + held], sw));
+  for (int32_t i = 0; i < 2; ++i) {
+    const int32_t unit = min(i, n_units - 1);
+    uint32_t w[12];
+    load_unit(weights + unit * cuda_btc::kUnitBytes, lane, w);
+    const int32_t group = held + unit;
+    parts[i] = partial_dots(
+        w, x.planes[group * cuda_btc::kWordsPerGroup + swizzled_word(lane, group)], lane);
+  }
+  const int32_t dot = quad_sums(parts[0], parts[1], lane);
+  const int32_t unit = lane % 4 / 2;
+  const int32_t row = lane / 4 + lane % 2 * 8;
+  if (unit < n_units) {
+    terms[unit * kRows + row] = make_term(dot, scales + unit * cuda_btc::kUnitScaleBytes, row,
+                                          multiplier, x.scales[held + unit]);
+  }
+}
+
+// More tokens: two tokens go through together.
+template <int32_t kTokens, int32_t kUnits>
+__device__ __forceinline__ void piece_terms(const uint8_t* weights, const uint8_t* scales,
+                                            float multiplier, int32_t held, int32_t n_tokens,
+                                            const Activations& x, float2* terms) {
+  const int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
+  const int32_t row = lane / 4 + lane % 2 * 8;
+  const int32_t token_words = x.plane_groups * cuda_btc::kWordsPerGroup;
+  uint32_t w[kUnits][12];
+#pragma unroll
+  for (int32_t unit = 0; unit < kUnits; ++unit) {
+    load_unit(weights + unit * cuda_btc::kUnitBytes, lane, w[unit]);
+  }
+#pragma unroll
+  for (int32_t pair = 0; pair < kTokens; pair += 2) {
+    if (kTokens > 2 && pair >= n_tokens) break;
+    const int32_t token = pair + lane % 4 / 2;
+#pragma unroll
+    for (int32_t unit = 0; unit < kUnits; ++unit) {
+      const int32_t group = held + unit;
+      const uint32_t* const planes = x.planes + pair * token_words +
+                                     group * cuda_btc::kWordsPerGroup + swizzled_word(lane, group);
+      const int32_t dot = quad_sums(partial_dots(w[unit], planes[0], lane),
+                                    partial_dots(w[unit], planes[token_words], lane), lane);
+      terms[(unit * kTokens + token) * kRows + row] =
+          make_term(dot, scales + unit * cuda_btc::kUnitScaleBytes, row, multiplier,
+                    x.scales[token * x.plane_groups + group]);
     }
   }
 }
 
 template <int32_t kTokens>
-__global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant__ Problem problem) {
+__global__ void __launch_bounds__(kThreads, btc::kMostCtasPerSm)
+    linear_btc(const __grid_constant__ Problem problem) {
   extern __shared__ __align__(128) uint8_t shared[];
   const btc::Tiling& tiling = problem.tiling;
   const btc::SharedMap& map = problem.map;
@@ -248,7 +301,7 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
                        tiling.n_stages);
   PieceCursor cursor(problem, warp);
   for (int32_t i = 0; i < tiling.n_stages; ++i)
-    cursor.issue_next(ring);
+    cursor.fill_next(ring, i);
 
   const int64_t first_token = int64_t{blockIdx.y} * kTokens;
   const auto tokens_here =
@@ -264,8 +317,9 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
   static_assert(kWarps % kSumWarps == 0, "warps take turns at summing");
   int32_t buffer = 0;
   int32_t turn = 0;
-  const int64_t n_row_blocks = cuda_btc::n_blocks(problem.n_rows);
-  for (int64_t row_block = blockIdx.x; row_block < n_row_blocks; row_block += gridDim.x) {
+  const auto n_row_blocks = static_cast<int32_t>(cuda_btc::n_blocks(problem.n_rows));
+  for (auto row_block = static_cast<int32_t>(blockIdx.x); row_block < n_row_blocks;
+       row_block += static_cast<int32_t>(gridDim.x)) {
     // The warps that sum change from row block to row block: the others are ahead of them by then.
     const int32_t output = (warp - turn + kWarps) % kWarps * 32 + lane;
     const bool sums = output < kUnitTerms;
@@ -283,16 +337,22 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
       const Share share = share_of(n, warp);
       for (int32_t unit = share.begin; unit < share.end; unit += kPieceUnits) {
         ring.wait();
-#pragma unroll
-        for (int32_t i = 0; i < kPieceUnits; ++i) {
-          if (unit + i >= share.end) break;
-          unit_terms<kTokens>(ring.weights() + i * cuda_btc::kUnitBytes,
-                              ring.scales() + i * cuda_btc::kUnitScaleBytes, problem.multiplier,
-                              begin + unit + i, tokens_here, x,
-                              chunk_terms + (unit + i) * kUnitTerms);
+        const int32_t n_units = min(kPieceUnits, share.end - unit);
+        const int32_t held = begin + unit - x.first_group;
+        float2* const to = chunk_terms + unit * kUnitTerms;
+        if constexpr (kTokens == 1) {
+          piece_terms_of_one(ring.weights(), ring.scales(), n_units, problem.multiplier, held, x,
+                             to);
+        } else if (n_units == kPieceUnits) {
+          piece_terms<kTokens, kPieceUnits>(ring.weights(), ring.scales(), problem.multiplier, held,
+                                            tokens_here, x, to);
+        } else {
+          piece_terms<kTokens, 1>(ring.weights(), ring.scales(), problem.multiplier, held,
+                                  tokens_here, x, to);
         }
-        ring.release();
-        cursor.issue_next(ring);
+        __syncwarp();
+        cursor.fill_next(ring, ring.stage());
+        ring.advance();
       }
       __syncthreads();
       if (sums) {
@@ -306,7 +366,7 @@ __global__ void __launch_bounds__(kThreads, 1) linear_btc(const __grid_constant_
     }
     turn = (turn + kSumWarps) % kWarps;
 
-    const int64_t row = row_block * kRows + output % kRows;
+    const int64_t row = int64_t{row_block} * kRows + output % kRows;
     const int32_t token = output / kRows;
     if (sums && token < tokens_here && row < problem.n_rows) {
       float* const out = problem.out + (first_token + token) * problem.out_stride + row;
@@ -339,7 +399,8 @@ cudaError_t cuda_linear_btc(const CudaLaunch& where, const CudaMatrix& w, CudaQu
   problem.map = btc::shared_map(problem.tiling);
 
   const int32_t tokens = problem.tiling.tokens;
-  const int64_t n_ctas = std::min<int64_t>(cuda_btc::n_blocks(w.rows), where.n_sms);
+  const int64_t n_ctas = std::min<int64_t>(cuda_btc::n_blocks(w.rows),
+                                           int64_t{where.n_sms} * problem.tiling.ctas_per_sm);
   const dim3 grid(static_cast<unsigned>(n_ctas),
                   static_cast<unsigned>((n_tokens + tokens - 1) / tokens));
   const auto kernel = tokens == 1   ? linear_btc<1>

@@ -11,9 +11,11 @@ namespace flexq::btc {
 inline constexpr int32_t kWarps = 8;
 inline constexpr int32_t kPieceUnits = 2;  // units of one bulk copy: 3 KiB of planes
 inline constexpr int32_t kMaxTokens = 8;
+inline constexpr int32_t kMostCtasPerSm = 2;
 inline constexpr int32_t kTermBytes = 8;  // (float)dot and its scale
 
 struct Tiling {
+  int32_t ctas_per_sm = 1;
   int32_t tokens = 1;        // of a thread block: 1, 2, 4 or 8
   int32_t n_stages = 1;      // pieces in flight of a warp
   int32_t chunk_groups = 1;  // groups between two barriers, 1 .. most_chunk_groups()
@@ -45,37 +47,51 @@ constexpr SharedMap shared_map(const Tiling& tiling) {
   return map;
 }
 
-// Shared memory that one thread block may have, compute capability 9.0 being 90.
-constexpr int32_t shared_limit(int32_t sm) {
-  if (sm >= 90 && sm < 120) return 227 * 1024;
-  if (sm == 80 || sm == 87) return 163 * 1024;
-  return sm > 80 ? 99 * 1024 : 64 * 1024;
+// Shared memory of a multiprocessor that thread blocks may have, compute capability 9.0 being 90.
+// Each block takes 1 KiB more for itself.
+constexpr int32_t shared_limit(int32_t sm, int32_t ctas_per_sm) {
+  const int32_t kib = sm >= 90 && sm < 120 ? 228 : sm == 80 || sm == 87 ? 164 : sm > 80 ? 100 : 64;
+  return sm < 80 ? kib * 1024 / ctas_per_sm : (kib / ctas_per_sm - 1) * 1024;
 }
 
-// Terms of a chunk, twice, take at most 32 KiB.
+// Both buffers of terms take 16 KiB, 32 KiB for 8 tokens: two units for each warp at least.
 constexpr int32_t most_chunk_groups(int32_t tokens) {
-  return tokens <= 2 ? 64 : 128 / tokens;
+  return tokens == 8 ? 16 : 64 / tokens;
 }
 
-// The most tokens per thread block whose planes fit beside the ring; where those of one token do
-// not fit, planes are made anew for each chunk.
-constexpr Tiling choose_tiling(int32_t sm, int64_t n_tokens, int64_t n_groups) {
+constexpr Tiling make_tiling(int32_t tokens, int64_t n_groups, int32_t ctas_per_sm,
+                             int32_t n_stages) {
+  // Warps get whole pieces where groups allow it.
+  constexpr int64_t kRound = int64_t{kWarps} * kPieceUnits;
+  const int64_t most = most_chunk_groups(tokens);
+  const int64_t n_chunks = (n_groups + most - 1) / most;
+  const int64_t even = (n_groups + n_chunks - 1) / n_chunks;
+  const int64_t rounded = (even + kRound - 1) / kRound * kRound;
   Tiling tiling;
-  // 50 to 100 KiB in flight per multiprocessor saturate an H200; smaller devices get what they
-  // have.
-  tiling.n_stages = shared_limit(sm) > 128 * 1024 ? 4 : sm >= 80 ? 2 : 1;
-  tiling.tokens = kMaxTokens;
-  while (tiling.tokens > 1 && tiling.tokens / 2 >= n_tokens)
-    tiling.tokens /= 2;
-  for (;; tiling.tokens /= 2) {
-    const int64_t most = most_chunk_groups(tiling.tokens);
-    const int64_t n_chunks = (n_groups + most - 1) / most;
-    tiling.chunk_groups = static_cast<int32_t>((n_groups + n_chunks - 1) / n_chunks);
-    const bool countable = n_groups <= shared_limit(sm) / (cuda_btc::kWordsPerGroup * 4);
-    tiling.plane_groups = countable ? static_cast<int32_t>(n_groups) : tiling.chunk_groups;
-    if (countable && shared_map(tiling).bytes <= shared_limit(sm)) return tiling;
-    if (tiling.tokens == 1) break;
+  tiling.ctas_per_sm = ctas_per_sm;
+  tiling.tokens = tokens;
+  tiling.n_stages = n_stages;
+  tiling.chunk_groups = static_cast<int32_t>(rounded < n_groups ? rounded : n_groups);
+  tiling.plane_groups = static_cast<int32_t>(n_groups);
+  return tiling;
+}
+
+// The most tokens per thread block, up to those there are, whose planes fit beside rings of 50 KiB
+// (two thread blocks) or 75 KiB (one) per multiprocessor and block: 50 to 100 KiB in flight
+// saturate an H200. Where not even one token's planes fit, they are made anew for each chunk.
+constexpr Tiling choose_tiling(int32_t sm, int64_t n_tokens, int64_t n_groups) {
+  const int32_t lone_stages = shared_limit(sm, 1) > 128 * 1024 ? 3 : sm >= 80 ? 2 : 1;
+  int32_t tokens = kMaxTokens;
+  while (tokens > 1 && tokens / 2 >= n_tokens)
+    tokens /= 2;
+  for (; n_groups <= shared_limit(sm, 1) / (cuda_btc::kWordsPerGroup * 4) && tokens >= 1;
+       tokens /= 2) {
+    const Tiling pair = make_tiling(tokens, n_groups, 2, 2);
+    if (shared_map(pair).bytes <= shared_limit(sm, 2)) return pair;
+    const Tiling lone = make_tiling(tokens, n_groups, 1, lone_stages);
+    if (shared_map(lone).bytes <= shared_limit(sm, 1)) return lone;
   }
+  Tiling tiling = make_tiling(1, n_groups, 1, lone_stages);
   tiling.plane_groups = tiling.chunk_groups;
   return tiling;
 }

@@ -113,65 +113,61 @@ class WeightRing {
       : weights_(weights), scales_(scales), barriers_(barriers), n_stages_(n_stages) {
     lane_ = static_cast<int32_t>(threadIdx.x) % 32;
 #if defined(FLEXQ_BTC_BULK_COPY)
-    if (lane_ == 0) {
-      for (int32_t i = 0; i < n_stages; ++i)
-        mbarrier_init(&barriers[i], 1);
-      mbarrier_init_fence();
-    }
+    if (lane_ < n_stages) mbarrier_init(&barriers[lane_], 1);
+    mbarrier_init_fence();
 #elif defined(FLEXQ_BTC_ASYNC_COPY)
-    if (lane_ == 0) {
-      for (int32_t i = 0; i < n_stages; ++i)
-        mbarrier_init(&barriers[i], 32);
-    }
+    if (lane_ < n_stages) mbarrier_init(&barriers[lane_], 32);
 #endif
     __syncwarp();
   }
 
-  // Queues n_units consecutive units, 1 .. kPieceUnits, into the next stage, which must be free.
-  __device__ void issue(const uint8_t* weights, const uint8_t* scales, int32_t n_units) {
-    uint8_t* const to = weights_ + next_ * kStageBytes;
-    uint8_t* const to_scales = scales_ + next_ * kStageScaleBytes;
+  // Queues n_units consecutive units, 1 .. kPieceUnits, into a stage that nobody reads.
+  __device__ void fill(int32_t stage, const uint8_t* weights, const uint8_t* scales,
+                       int32_t n_units) {
+    uint8_t* const to = weights_ + stage * kStageBytes;
+    uint8_t* const to_scales = scales_ + stage * kStageScaleBytes;
     const int32_t bytes = n_units * static_cast<int32_t>(cuda_btc::kUnitBytes);
     const int32_t scale_bytes = n_units * static_cast<int32_t>(cuda_btc::kUnitScaleBytes);
 #if defined(FLEXQ_BTC_BULK_COPY)
     if (lane_ == 0) {
       const uint64_t policy = evict_first_policy();
-      mbarrier_arrive_expect(&barriers_[next_], static_cast<uint32_t>(bytes + scale_bytes));
-      bulk_copy(to, weights, static_cast<uint32_t>(bytes), &barriers_[next_], policy);
-      bulk_copy(to_scales, scales, static_cast<uint32_t>(scale_bytes), &barriers_[next_], policy);
+      mbarrier_arrive_expect(&barriers_[stage], static_cast<uint32_t>(bytes + scale_bytes));
+      bulk_copy(to, weights, static_cast<uint32_t>(bytes), &barriers_[stage], policy);
+      bulk_copy(to_scales, scales, static_cast<uint32_t>(scale_bytes), &barriers_[stage], policy);
     }
 #else
     for (int32_t i = lane_ * 16; i < bytes; i += 512)
       copy_16(to + i, weights + i);
     if (lane_ * 16 < scale_bytes) copy_16(to_scales + lane_ * 16, scales + lane_ * 16);
 #if defined(FLEXQ_BTC_ASYNC_COPY)
-    mbarrier_arrive_copies(&barriers_[next_]);
+    mbarrier_arrive_copies(&barriers_[stage]);
 #endif
 #endif
-    if (++next_ == n_stages_) next_ = 0;
   }
 
-  // Waits for the oldest piece.
+  // The oldest piece: its stage, and, once waited for, its units.
+  __device__ int32_t stage() const {
+    return stage_;
+  }
   __device__ void wait() {
 #if defined(FLEXQ_BTC_BULK_COPY) || defined(FLEXQ_BTC_ASYNC_COPY)
-    while (!mbarrier_try_wait(&barriers_[oldest_], parity_)) {
+    while (!mbarrier_try_wait(&barriers_[stage_], parity_)) {
     }
 #else
     __syncwarp();
 #endif
   }
-  // Of the oldest piece, once waited for.
   __device__ const uint8_t* weights() const {
-    return weights_ + oldest_ * kStageBytes;
+    return weights_ + stage_ * kStageBytes;
   }
   __device__ const uint8_t* scales() const {
-    return scales_ + oldest_ * kStageScaleBytes;
+    return scales_ + stage_ * kStageScaleBytes;
   }
-  // Gives the oldest piece's stage back: it may be issued into.
-  __device__ void release() {
-    __syncwarp();
-    if (++oldest_ == n_stages_) {
-      oldest_ = 0;
+
+  // On to the next piece.
+  __device__ void advance() {
+    if (++stage_ == n_stages_) {
+      stage_ = 0;
       parity_ ^= 1;
     }
   }
@@ -186,8 +182,7 @@ class WeightRing {
   uint64_t* barriers_;
   int32_t n_stages_;
   int32_t lane_;
-  int32_t next_ = 0;
-  int32_t oldest_ = 0;
+  int32_t stage_ = 0;
   uint32_t parity_ = 0;
 };
 
