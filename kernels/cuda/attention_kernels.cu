@@ -48,7 +48,7 @@ struct Args {
 
 // The 16 rows of a warp as one lane sees them: rows g and g + 8.
 struct LaneRows {
-  int64_t token[2];
+  int32_t token[2];
   int32_t head[2];      // of all query heads
   int32_t position[2];  // -1: no such row
 };
@@ -77,7 +77,7 @@ __device__ inline LaneRows lane_rows(const Args& args, int64_t run_begin, int64_
   for (int half = 0; half < 2; ++half) {
     const int64_t row = first_row + lane / 4 + half * 8;
     const int64_t existing = min(row, n_rows - 1);
-    rows.token[half] = run_begin + existing / args.n_group;
+    rows.token[half] = static_cast<int32_t>(run_begin + existing / args.n_group);
     rows.head[half] = static_cast<int32_t>(kv_head * args.n_group + existing % args.n_group);
     rows.position[half] = row < n_rows ? args.positions[rows.token[half]] : -1;
   }
@@ -92,7 +92,7 @@ __device__ inline void load_q(const Args& args, const LaneRows& rows, int lane,
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float* row =
-        args.q + rows.token[half] * args.q_stride + int64_t{rows.head[half]} * head_dim;
+        args.q + int64_t{rows.token[half]} * args.q_stride + int64_t{rows.head[half]} * head_dim;
 #pragma unroll
     for (int i = 0; i < kDim / 8; ++i) {
       const int column = i * 8 + lane % 4 * 2;
@@ -193,37 +193,14 @@ __device__ inline void multiply_values(const uint32_t (&p)[kTilePositions<kDim> 
   }
 }
 
-// Adds a finished piece to the sum of those before it, which lies in shared memory: (kDim / 8, 32)
-// vectors of 4 floats of this warp. Rows that end before the piece keep their sum. The first piece
-// is the sum. Leaves the new sum in `state` too.
+// The sum of finished pieces waits in shared memory, (kDim / 8, 32) vectors of 4 floats per warp,
+// and in two registers per row.
 template <int kDim>
-__device__ inline void add_to_sum(const LaneRows& rows, int32_t piece_first, float scale_log2,
-                                  float4* parked, float (&sum_m)[2], float (&sum_l)[2],
-                                  State<kDim>& state, int lane) {
-  if (piece_first > 0) {
-    PieceWeights weights[2];
+__device__ inline void park(const State<kDim>& state, float4* parked, float (&sum_m)[2],
+                            float (&sum_l)[2], int lane) {
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
-      weights[half] = weigh_piece(sum_m[half], state.m[half], scale_log2);
-      if (rows.position[half] >= piece_first) {
-        state.l[half * 2] = add_piece(weights[half], sum_l[half], state.l[half * 2]);
-        state.m[half] = weights[half].m;
-      } else {
-        state.l[half * 2] = sum_l[half];
-        state.m[half] = sum_m[half];
-      }
-    }
-#pragma unroll
-    for (int n = 0; n < kDim / 8; ++n) {
-      const float4 before = parked[n * 32 + lane];
-      const float old[4] = {before.x, before.y, before.z, before.w};
-#pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        state.o[n][i] = rows.position[i / 2] >= piece_first
-                            ? add_piece(weights[i / 2], old[i], state.o[n][i])
-                            : old[i];
-      }
-    }
+  for (int n = 0; n < kDim / 8; ++n) {
+    parked[n * 32 + lane] = make_float4(state.o[n][0], state.o[n][1], state.o[n][2], state.o[n][3]);
   }
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -232,11 +209,30 @@ __device__ inline void add_to_sum(const LaneRows& rows, int32_t piece_first, flo
   }
 }
 
+// Turns `state`, a finished piece, into the sum of it and all before it. Rows that end before the
+// piece keep their sum.
 template <int kDim>
-__device__ inline void park(const State<kDim>& state, float4* parked, int lane) {
+__device__ inline void add_to_sum(const LaneRows& rows, int32_t piece_first, float scale_log2,
+                                  const float4* parked, const float (&sum_m)[2],
+                                  const float (&sum_l)[2], State<kDim>& state, int lane) {
+  PieceWeights weights[2];
+  bool adds[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    weights[half] = weigh_piece(sum_m[half], state.m[half], scale_log2);
+    adds[half] = rows.position[half] >= piece_first;
+    state.m[half] = adds[half] ? weights[half].m : sum_m[half];
+    state.l[half * 2] =
+        adds[half] ? add_piece(weights[half], sum_l[half], state.l[half * 2]) : sum_l[half];
+  }
 #pragma unroll
   for (int n = 0; n < kDim / 8; ++n) {
-    parked[n * 32 + lane] = make_float4(state.o[n][0], state.o[n][1], state.o[n][2], state.o[n][3]);
+    const float4 before = parked[n * 32 + lane];
+    const float old[4] = {before.x, before.y, before.z, before.w};
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      state.o[n][i] = adds[i / 2] ? add_piece(weights[i / 2], old[i], state.o[n][i]) : old[i];
+    }
   }
 }
 
@@ -247,8 +243,8 @@ __device__ inline void store_rows(const Args& args, const LaneRows& rows, const 
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     if (rows.position[half] < 0 || rows.position[half] > most_position) continue;
-    float* out =
-        args.out + rows.token[half] * args.out_stride + int64_t{rows.head[half]} * args.kv.head_dim;
+    float* out = args.out + int64_t{rows.token[half]} * args.out_stride +
+                 int64_t{rows.head[half]} * args.kv.head_dim;
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
 #pragma unroll
@@ -270,7 +266,8 @@ __device__ inline void store_piece(const Args& args, const LaneRows& rows, const
     const int32_t position = rows.position[half];
     if (position < kPieceTokens || position < piece * kPieceTokens) continue;
     const int64_t slot =
-        (rows.token[half] * args.n_heads + rows.head[half]) * args.scratch.n_pieces + piece;
+        (int64_t{rows.token[half]} * args.n_heads + rows.head[half]) * args.scratch.n_pieces +
+        piece;
     float* o = args.scratch.o + slot * args.kv.head_dim;
 #pragma unroll
     for (int n = 0; n < kDim / 8; ++n) {
@@ -330,17 +327,20 @@ __global__ void __launch_bounds__(kWarps * 32) attend(const Args args) {
 
   const CudaKv& kv = args.kv;
   const int64_t table_row = int64_t{args.sequences[run_begin]} * kv.pages_per_sequence;
-  KvHead heads[2];
-#pragma unroll
-  for (int is_v = 0; is_v < 2; ++is_v) {
-    heads[is_v] = {kv.pages + kv.layer_offset + (is_v * kv.n_kv_heads + kv_head) * kv.head_bytes,
-                   kv.block_tables + table_row, kv.page_bytes, kv.head_dim, kv_end};
-  }
+  // V follows all heads of K.
+  const int64_t v_offset = kv.n_kv_heads * kv.head_bytes;
+  const KvHead head = {kv.pages + kv.layer_offset + kv_head * kv.head_bytes,
+                       kv.block_tables + table_row, kv.page_bytes, kv.head_dim, kv_end};
+  const auto keys_or_values = [&](int step) {
+    KvHead chosen = head;
+    chosen.base += step % 2 * v_offset;
+    return chosen;
+  };
   // Step 2i is the keys of tile i, step 2i + 1 its values.
   const int n_steps = (end - begin + kPositions - 1) / kPositions * 2;
   const auto copy = [&](int step) {
     if (step < n_steps) {
-      Tiles::copy(heads[step % 2], begin + step / 2 * kPositions,
+      Tiles::copy(keys_or_values(step), begin + step / 2 * kPositions,
                   kv_ring + step % kRing * kSlotBytes);
     }
     float_copy::commit();
@@ -368,43 +368,41 @@ __global__ void __launch_bounds__(kWarps * 32) attend(const Args args) {
       return slot;
     } else {
       uint8_t* converted = kv_ring + kRing * kSlotBytes;
-      Tiles::convert(heads[step % 2], begin + step / 2 * kPositions, slot, converted);
+      Tiles::convert(keys_or_values(step), begin + step / 2 * kPositions, slot, converted);
       __syncthreads();
       return converted;
     }
   };
 
-  for (int step = 0; step < n_steps; step += 2) {
-    const int32_t tile_first = begin + step / 2 * kPositions;
-    const bool wanted = tile_first <= warp_position;
-    uint32_t p[kPositions / 16][4];
-    const uint8_t* keys = next_tile(step);
-    if (wanted) {
-      float s[kPositions / 8][4];
-      multiply_keys<kDim>(q, keys, lane, s);
-      soften<kDim>(rows, tile_first, lane, args.scale_log2, s, state, p);
+  int step = 0;
+  for (int32_t piece_first = begin; piece_first < end; piece_first += kPieceTokens) {
+    const int32_t piece_end = min(piece_first + kPieceTokens, end);
+#pragma unroll 1
+    for (int32_t first = piece_first; first < piece_end; first += kPositions, step += 2) {
+      const bool wanted = first <= warp_position;
+      uint32_t p[kPositions / 16][4];
+      const uint8_t* keys = next_tile(step);
+      if (wanted) {
+        float s[kPositions / 8][4];
+        multiply_keys<kDim>(q, keys, lane, s);
+        soften<kDim>(rows, first, lane, args.scale_log2, s, state, p);
+      }
+      const uint8_t* values = next_tile(step + 1);
+      if (wanted) multiply_values<kDim>(p, values, lane, state);
     }
-    const uint8_t* values = next_tile(step + 1);
-    if (wanted) multiply_values<kDim>(p, values, lane, state);
-
-    const int32_t tile_end = tile_first + kPositions;
-    const bool last = step + 2 >= n_steps;
-    if (!split && (last || tile_end % kPieceTokens == 0)) {
-      const int32_t piece_first = (tile_end - 1) / kPieceTokens * kPieceTokens;
-      if (piece_first <= warp_position) {
+    // A warp that is past its last position keeps what it has.
+    if (!split && piece_first <= warp_position) {
+      if (piece_first > 0)
         add_to_sum<kDim>(rows, piece_first, args.scale_log2, parked, sum_m, sum_l, state, lane);
-        if (tile_end <= warp_position) {
-          park<kDim>(state, parked, lane);
-          state.reset();
-        } else {
-          store_rows<kDim>(args, rows, state, lane, warp_position);
-        }
+      if (piece_end <= warp_position) {
+        park<kDim>(state, parked, sum_m, sum_l, lane);
+        state.reset();
       }
     }
   }
-  if (split) {
-    store_piece<kDim>(args, rows, state, piece, lane);
-    if (piece == 0) store_rows<kDim>(args, rows, state, lane, kPieceTokens - 1);
+  if (split) store_piece<kDim>(args, rows, state, piece, lane);
+  if (piece == 0) {
+    store_rows<kDim>(args, rows, state, lane, split ? kPieceTokens - 1 : warp_position);
   }
 }
 

@@ -28,7 +28,8 @@ template <int kDim>
 __device__ inline int tile_offset(int position, int piece) {
   constexpr int kPieces = kDim / 8;
   constexpr int kRowsPerLine = kPieces < 8 ? 8 / kPieces : 1;
-  const int swap = position / kRowsPerLine % (kPieces < 8 ? kPieces : 8);
+  constexpr int kSwaps = kPieces < 8 ? kPieces : 8;
+  const int swap = position / kRowsPerLine & (kSwaps - 1);
   return position * kDim * 2 + (piece ^ swap) * 16;
 }
 
@@ -58,6 +59,9 @@ struct KvTiles {
   __device__ static void copy(const KvHead& kv, int32_t first, uint8_t* shared) {
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int lane = static_cast<int>(threadIdx.x) % 32;
+    // Not unrolled, here and below: addresses kept for later copies would cost the registers that
+    // the products need.
+#pragma unroll 1
     for (int page = warp; page < kPages; page += kWarps) {
       const int32_t page_first = first + page * kKvPageTokens;
       // A page past the end is not looked up: the table may not have it.
@@ -81,6 +85,7 @@ struct KvTiles {
                                  uint8_t* tile) {
     constexpr int kPieces = kDim / 8;
     const auto* scales = reinterpret_cast<const uint16_t*>(raw + kPositions * kDim);
+#pragma unroll 1
     for (int i = static_cast<int>(threadIdx.x); i < kPositions * kPieces; i += kWarps * 32) {
       const int position = i / kPieces;
       const int piece = i % kPieces;
@@ -112,7 +117,7 @@ struct KvTiles {
     if (row_bytes % 16 == 0) {
       constexpr int kPieces = kDim / kPieceElements;
       constexpr int kPagePieces = kKvPageTokens * kPieces;
-#pragma unroll
+#pragma unroll 1
       for (int i = lane; i < kPagePieces; i += 32) {
         const int row = i / kPieces;
         const int column = i % kPieces * kPieceElements;
@@ -123,6 +128,7 @@ struct KvTiles {
       }
     } else {
       // Rows that do not start on 16 bytes: element by element.
+#pragma unroll 1
       for (int i = lane; i < kKvPageTokens * kDim; i += 32) {
         const int row = i / kDim;
         const int column = i % kDim;
