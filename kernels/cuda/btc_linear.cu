@@ -11,14 +11,15 @@
 // once.
 //
 // Grid: (CTAs that stride over blocks of 16 rows, tiles of Tiling::tokens tokens), kWarps * 32
-// threads, shared memory by btc_tiling.h. Any N, K and n_tokens (up to 65535 tiles); x.codes and
-// the weights start on 16 bytes.
+// threads, shared memory by btc_tiling.h. Any N, K and n_tokens (up to 65535 tiles); activation
+// codes, weights and their scales start on 16 bytes.
 //
 // A CTA goes through the groups of a row block in chunks. The units of a chunk are split among its
-// warps, each with a ring of weights of its own that never waits for anybody; a dot and its scale
-// go to shared memory as a term. After the chunk's barrier the threads of one warp (a thread per
-// row and token) add the terms up in order while the others are at the next chunk, whose terms go
-// to the other buffer. So the order of sums does not depend on how units fall on warps.
+// warps, each with a ring of weights of its own that runs ahead into chunks and row blocks to come.
+// A dot and its scale go to shared memory as a term. After the chunk's barrier the threads of one
+// warp (a thread per row and token) add the terms up in order while the others are at the next
+// chunk, whose terms go to the other buffer: the order of sums does not depend on how units fall on
+// warps. Activation planes are made once per CTA, while the first weights are on their way.
 #include <cuda_fp16.h>
 
 #include <algorithm>
@@ -72,12 +73,22 @@ class PieceCursor {
         row_block_(static_cast<int32_t>(blockIdx.x)),
         n_row_blocks_(static_cast<int32_t>(cuda_btc::n_blocks(problem.n_rows))) {
     if (row_block_ < n_row_blocks_) enter_chunk();
+    advance();
   }
 
-  // Queues the next piece, if there is one, into a free stage.
-  __device__ void fill_next(btc::WeightRing& ring, int32_t stage) {
-    while (units_left_ == 0) {
-      if (row_block_ >= n_row_blocks_) return;
+  // Queues the piece it stands on, if there is one, into a free stage.
+  __device__ void fill(btc::WeightRing& ring, int32_t stage) {
+    if (units_left_ == 0) return;
+    const int32_t n = min(kPieceUnits, units_left_);
+    ring.fill(stage, weights_, scales_, n);
+    weights_ += kPieceUnits * cuda_btc::kUnitBytes;
+    scales_ += kPieceUnits * cuda_btc::kUnitScaleBytes;
+    units_left_ -= n;
+  }
+
+  // Steps on to the next piece: after fill() and off the way of what is urgent.
+  __device__ void advance() {
+    while (units_left_ == 0 && row_block_ < n_row_blocks_) {
       chunk_begin_ += problem_.tiling.chunk_groups;
       if (chunk_begin_ >= problem_.n_groups) {
         chunk_begin_ = 0;
@@ -86,11 +97,6 @@ class PieceCursor {
       }
       enter_chunk();
     }
-    const int32_t n = min(kPieceUnits, units_left_);
-    ring.fill(stage, weights_, scales_, n);
-    weights_ += kPieceUnits * cuda_btc::kUnitBytes;
-    scales_ += kPieceUnits * cuda_btc::kUnitScaleBytes;
-    units_left_ -= n;
   }
 
  private:
@@ -205,80 +211,84 @@ __device__ __forceinline__ int32_t quad_sums(PartialDots first, PartialDots seco
   return kept + __shfl_xor_sync(kAllLanes, keeps_second ? a : b, 2);
 }
 
-__device__ __forceinline__ void load_unit(const uint8_t* unit, int32_t lane, uint32_t (&w)[12]) {
+static_assert(kPieceUnits == 2, "make_terms pairs the units of a piece");
+
+// A lane's share of a piece: its words of each unit and the scale of row
+// lane / 4 + 8 * (lane % 2), whose dots it will hold. A piece of one unit has it twice.
+struct PieceOfLane {
+  uint32_t words[kPieceUnits][12];
+  __half scales[kPieceUnits];
+};
+__device__ __forceinline__ PieceOfLane load_piece(const btc::WeightRing& ring, int32_t n_units,
+                                                  int32_t lane) {
+  PieceOfLane piece;
+  const int32_t row = lane / 4 + lane % 2 * 8;
 #pragma unroll
-  for (int32_t i = 0; i < 3; ++i) {
-    const uint4 loaded = reinterpret_cast<const uint4*>(unit)[i * 32 + lane];
-    w[i * 4 + 0] = loaded.x;
-    w[i * 4 + 1] = loaded.y;
-    w[i * 4 + 2] = loaded.z;
-    w[i * 4 + 3] = loaded.w;
+  for (int32_t i = 0; i < kPieceUnits; ++i) {
+    const int32_t unit = min(i, n_units - 1);
+    const auto* const words =
+        reinterpret_cast<const uint4*>(ring.weights() + unit * cuda_btc::kUnitBytes);
+#pragma unroll
+    for (int32_t load = 0; load < 3; ++load) {
+      const uint4 loaded = words[load * 32 + lane];
+      piece.words[i][load * 4 + 0] = loaded.x;
+      piece.words[i][load * 4 + 1] = loaded.y;
+      piece.words[i][load * 4 + 2] = loaded.z;
+      piece.words[i][load * 4 + 3] = loaded.w;
+    }
+    const auto* const scales =
+        reinterpret_cast<const __half*>(ring.scales() + unit * cuda_btc::kUnitScaleBytes);
+    piece.scales[i] = scales[row];
   }
+  return piece;
+}
+
+__device__ __forceinline__ uint32_t planes_word(const Activations& x, int32_t token, int32_t group,
+                                                int32_t lane) {
+  return x.planes[(token * x.plane_groups + group) * cuda_btc::kWordsPerGroup +
+                  swizzled_word(lane, group)];
 }
 
 // A dot and its scale, sx * (fp16 scale * multiplier).
-__device__ __forceinline__ float2 make_term(int32_t dot, const uint8_t* scales, int32_t row,
-                                            float multiplier, float x_scale) {
-  const float w_scale = __half2float(reinterpret_cast<const __half*>(scales)[row]);
-  return make_float2(static_cast<float>(dot), __fmul_rn(x_scale, __fmul_rn(w_scale, multiplier)));
+__device__ __forceinline__ float2 make_term(int32_t dot, float x_scale, __half w_scale,
+                                            float multiplier) {
+  return make_float2(static_cast<float>(dot),
+                     __fmul_rn(x_scale, __fmul_rn(__half2float(w_scale), multiplier)));
 }
 
-// The terms of a piece, terms[(unit * kTokens + token) * 16 + row]. `held`: its first group among
-// those whose planes are held.
-//
-// One token: the two units of a piece go through together. A single unit goes twice and is stored
-// once.
-__device__ __forceinline__ void piece_terms_of_one(const uint8_t* weights, const uint8_t* scales,
-                                                   int32_t n_units, float multiplier, int32_t held,
-                                                   const Activations& x, float2* terms) {
-  static_assert(kPieceUnits == 2, "a pair of units");
-  const int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
-  PartialDots parts[2];
-#pragma unroll
-  for (int32_t i = 0; i < 2; ++i) {
-    const int32_t unit = min(i, n_units - 1);
-    uint32_t w[12];
-    load_unit(weights + unit * cuda_btc::kUnitBytes, lane, w);
-    const int32_t group = held + unit;
-    parts[i] = partial_dots(
-        w, x.planes[group * cuda_btc::kWordsPerGroup + swizzled_word(lane, group)], lane);
-  }
-  const int32_t dot = quad_sums(parts[0], parts[1], lane);
-  const int32_t unit = lane % 4 / 2;
-  const int32_t row = lane / 4 + lane % 2 * 8;
-  if (unit < n_units) {
-    terms[unit * kRows + row] = make_term(dot, scales + unit * cuda_btc::kUnitScaleBytes, row,
-                                          multiplier, x.scales[held + unit]);
-  }
-}
-
-// More tokens: two tokens go through together.
+// The terms of a piece of kUnits, to terms[(unit * kTokens + token) * 16 + row]. `held`: its first
+// group among those whose planes are held. Dots are made two at a time: of two units where there is
+// one token, else of two tokens.
 template <int32_t kTokens, int32_t kUnits>
-__device__ __forceinline__ void piece_terms(const uint8_t* weights, const uint8_t* scales,
-                                            float multiplier, int32_t held, int32_t n_tokens,
-                                            const Activations& x, float2* terms) {
-  const int32_t lane = static_cast<int32_t>(threadIdx.x) % 32;
+__device__ __forceinline__ void make_terms(const PieceOfLane& piece, int32_t held, int32_t n_tokens,
+                                           int32_t lane, float multiplier, const Activations& x,
+                                           float2* terms) {
   const int32_t row = lane / 4 + lane % 2 * 8;
-  const int32_t token_words = x.plane_groups * cuda_btc::kWordsPerGroup;
-  uint32_t w[kUnits][12];
+  const bool second = lane % 4 >= 2;  // this lane keeps the second dot of a pair
+  if constexpr (kTokens == 1) {
+    constexpr int32_t kLast = kUnits - 1;
+    const int32_t dot = quad_sums(
+        partial_dots(piece.words[0], planes_word(x, 0, held, lane), lane),
+        partial_dots(piece.words[kLast], planes_word(x, 0, held + kLast, lane), lane), lane);
+    const int32_t unit = second ? kLast : 0;
+    if (kUnits == 2 || !second) {
+      terms[unit * kRows + row] = make_term(
+          dot, x.scales[held + unit], second ? piece.scales[kLast] : piece.scales[0], multiplier);
+    }
+  } else {
 #pragma unroll
-  for (int32_t unit = 0; unit < kUnits; ++unit) {
-    load_unit(weights + unit * cuda_btc::kUnitBytes, lane, w[unit]);
-  }
+    for (int32_t pair = 0; pair < kTokens; pair += 2) {
+      if (kTokens > 2 && pair >= n_tokens) break;
+      const int32_t token = pair + (second ? 1 : 0);
 #pragma unroll
-  for (int32_t pair = 0; pair < kTokens; pair += 2) {
-    if (kTokens > 2 && pair >= n_tokens) break;
-    const int32_t token = pair + lane % 4 / 2;
-#pragma unroll
-    for (int32_t unit = 0; unit < kUnits; ++unit) {
-      const int32_t group = held + unit;
-      const uint32_t* const planes = x.planes + pair * token_words +
-                                     group * cuda_btc::kWordsPerGroup + swizzled_word(lane, group);
-      const int32_t dot = quad_sums(partial_dots(w[unit], planes[0], lane),
-                                    partial_dots(w[unit], planes[token_words], lane), lane);
-      terms[(unit * kTokens + token) * kRows + row] =
-          make_term(dot, scales + unit * cuda_btc::kUnitScaleBytes, row, multiplier,
-                    x.scales[token * x.plane_groups + group]);
+      for (int32_t unit = 0; unit < kUnits; ++unit) {
+        const int32_t group = held + unit;
+        const int32_t dot = quad_sums(
+            partial_dots(piece.words[unit], planes_word(x, pair, group, lane), lane),
+            partial_dots(piece.words[unit], planes_word(x, pair + 1, group, lane), lane), lane);
+        terms[(unit * kTokens + token) * kRows + row] = make_term(
+            dot, x.scales[token * x.plane_groups + group], piece.scales[unit], multiplier);
+      }
     }
   }
 }
@@ -300,8 +310,10 @@ __global__ void __launch_bounds__(kThreads, btc::kMostCtasPerSm)
                        reinterpret_cast<uint64_t*>(shared + map.barriers) + first_stage,
                        tiling.n_stages);
   PieceCursor cursor(problem, warp);
-  for (int32_t i = 0; i < tiling.n_stages; ++i)
-    cursor.fill_next(ring, i);
+  for (int32_t i = 0; i < tiling.n_stages; ++i) {
+    cursor.fill(ring, i);
+    cursor.advance();
+  }
 
   const int64_t first_token = int64_t{blockIdx.y} * kTokens;
   const auto tokens_here =
@@ -336,23 +348,22 @@ __global__ void __launch_bounds__(kThreads, btc::kMostCtasPerSm)
       float2* const chunk_terms = terms + buffer * tiling.chunk_groups * kUnitTerms;
       const Share share = share_of(n, warp);
       for (int32_t unit = share.begin; unit < share.end; unit += kPieceUnits) {
-        ring.wait();
         const int32_t n_units = min(kPieceUnits, share.end - unit);
+        // The stage is filled again as soon as the registers hold what was there.
+        ring.wait();
+        const PieceOfLane piece = load_piece(ring, n_units, lane);
+        __syncwarp();
+        cursor.fill(ring, ring.stage());
+        ring.advance();
         const int32_t held = begin + unit - x.first_group;
         float2* const to = chunk_terms + unit * kUnitTerms;
-        if constexpr (kTokens == 1) {
-          piece_terms_of_one(ring.weights(), ring.scales(), n_units, problem.multiplier, held, x,
-                             to);
-        } else if (n_units == kPieceUnits) {
-          piece_terms<kTokens, kPieceUnits>(ring.weights(), ring.scales(), problem.multiplier, held,
-                                            tokens_here, x, to);
+        if (n_units == kPieceUnits) {
+          make_terms<kTokens, kPieceUnits>(piece, held, tokens_here, lane, problem.multiplier, x,
+                                           to);
         } else {
-          piece_terms<kTokens, 1>(ring.weights(), ring.scales(), problem.multiplier, held,
-                                  tokens_here, x, to);
+          make_terms<kTokens, 1>(piece, held, tokens_here, lane, problem.multiplier, x, to);
         }
-        __syncwarp();
-        cursor.fill_next(ring, ring.stage());
-        ring.advance();
+        cursor.advance();
       }
       __syncthreads();
       if (sums) {

@@ -76,16 +76,18 @@ constexpr Tiling make_tiling(int32_t tokens, int64_t n_groups, int32_t ctas_per_
   return tiling;
 }
 
-// The most tokens per thread block, up to those there are, whose planes fit beside rings of 50 KiB
-// (two thread blocks) or 75 KiB (one) per multiprocessor and block: 50 to 100 KiB in flight
-// saturate an H200. Where not even one token's planes fit, they are made anew for each chunk.
+// The most tokens per thread block, up to those there are, whose planes fit beside the rings: two
+// thread blocks per multiprocessor with 50 KiB each, so that one streams while the other is at a
+// barrier (one token of 57344 x 8192 on an H200: 85.0 us, one block with 100 KiB 85.7; of 12288 x
+// 4096: 12.8 and 14.1), else one with 75 KiB. Deeper rings gain nothing. Where not even one token's
+// planes fit, they are made anew for each chunk.
 constexpr Tiling choose_tiling(int32_t sm, int64_t n_tokens, int64_t n_groups) {
   const int32_t lone_stages = shared_limit(sm, 1) > 128 * 1024 ? 3 : sm >= 80 ? 2 : 1;
   int32_t tokens = kMaxTokens;
   while (tokens > 1 && tokens / 2 >= n_tokens)
     tokens /= 2;
-  for (; n_groups <= shared_limit(sm, 1) / (cuda_btc::kWordsPerGroup * 4) && tokens >= 1;
-       tokens /= 2) {
+  const bool may_fit = n_groups <= shared_limit(sm, 1) / (cuda_btc::kWordsPerGroup * 4);
+  for (; may_fit && tokens >= 1; tokens /= 2) {
     const Tiling pair = make_tiling(tokens, n_groups, 2, 2);
     if (shared_map(pair).bytes <= shared_limit(sm, 2)) return pair;
     const Tiling lone = make_tiling(tokens, n_groups, 1, lone_stages);

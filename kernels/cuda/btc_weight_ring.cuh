@@ -1,6 +1,6 @@
 // The ring of a warp: pieces of weights on their way from global to shared memory, oldest first.
 // sm_90 and newer: bulk copies that complete on an mbarrier; sm_80: cp.async of every lane that
-// arrive on it; sm_75: plain loads, a piece is there when issue() returns.
+// arrive on it; sm_75: plain loads, a piece is there when fill() returns.
 #pragma once
 
 #include <cstdint>
