@@ -185,13 +185,13 @@ class Bench {
     });
     if (all) {
       if (n_tokens <= kInt8DecodeMaxTokens) {
-        for (const int32_t stages : {2, 4}) {
-          for (const int32_t ctas : {1, 2, 3}) {
-            if (int8_decode_shared_bytes(6, n_tokens, stages, groups) >
+        for (const bool resident : {true, false}) {
+          for (const int32_t n_stages : {2, 3, 4, 5, 6}) {
+            if (int8_decode_shared_bytes(6, n_tokens, n_stages, groups, resident) >
                 shared_bytes_per_cta(launch_.sm))
               continue;
-            report("decode " + std::to_string(stages) + " stages " + std::to_string(ctas) + "/SM",
-                   [&] { return int8_linear_decode(launch_, args, 6, stages, ctas); });
+            report("decode " + std::to_string(n_stages) + (resident ? " resident" : " streamed"),
+                   [&] { return int8_linear_decode(launch_, args, 6, n_stages, resident); });
           }
         }
         if (n_tokens <= 4) report("dp4a", [&] { return int8_linear_dp4a(launch_, args, 6); });

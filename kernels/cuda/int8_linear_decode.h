@@ -6,9 +6,9 @@
 
 namespace flexq {
 
-// weight_bits: 6 or 8. At most kInt8DecodeMaxTokens tokens. stages: 16-unit pieces of the weights
-// in flight per CTA, 2 or 4. ctas_per_sm: CTAs that walk the row blocks together. Needs sm_80.
+// weight_bits: 6 or 8. At most kInt8DecodeMaxTokens tokens. n_stages: rounds of weights in flight.
+// resident: the activations stay in shared memory. Needs sm_80 and int8_decode_shared_bytes().
 cudaError_t int8_linear_decode(const CudaLaunch& launch, const Int8LinearArgs& args,
-                               int32_t weight_bits, int32_t stages, int32_t ctas_per_sm);
+                               int32_t weight_bits, int32_t n_stages, bool resident);
 
 }  // namespace flexq

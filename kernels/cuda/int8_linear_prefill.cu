@@ -7,10 +7,12 @@
 // columns a warp unpacks its weights once into registers, and for every tile of 16 rows x 8 tokens
 // chains 4 mma.m16n8k32 and adds the exact int32 dots to the sums: 4 integers are live, not a tile.
 //
-// Shared memory: kStages groups of activations, packed weights and both scales, filled by cp.async
-// one group after the other, kStages - 1 ahead. The 16-byte pieces of a token's 128
-// codes are swapped in pairs for odd tokens: a quarter of a warp, which reads 16 bytes from each of
-// 8 places of two tokens, then meets all 32 banks once.
+// Shared memory: kStages groups of activations, packed weights and both scales, which all threads
+// fill by cp.async, kAhead groups ahead of their own work. Warps wait at mbarriers, for copies or
+// for a stage to be free, never for each other's arithmetic: they drift apart by up to kStages -
+// kAhead groups, so that one unpacks or scales while another keeps the tensor cores busy. The
+// 16-byte pieces of a token's 128 codes are swapped in pairs for odd tokens: a quarter of a warp,
+// which reads 16 bytes from each of 8 places of two tokens, then meets all 32 banks once.
 //
 // N, K and n_tokens of any size: the layout pads rows and columns; tokens and row blocks past the
 // end repeat the last one and are not stored.
@@ -49,11 +51,14 @@ struct PrefillShape {
   static constexpr int kScales = kCodes + kCodesBytes;
   static constexpr int kTokenScales = kScales + kScaleBytes;
   static constexpr int kStageBytes = kTokenScales + kTileTokens * 4;
-  static constexpr int kSharedBytes = kStages * kStageBytes;
+  static constexpr int kSharedBytes = kStages * (kStageBytes + 16);  // and two barriers each
   static_assert(kStageBytes % 16 == 0, "stages start on 16 bytes");
   static_assert(kTileTokens * 8 % kThreads == 0, "all threads copy the same number of pieces");
   static_assert(kTileTokens <= kThreads, "one token scale per thread");
 };
+
+// Groups between a copy and its use.
+constexpr int kAhead = 2;
 
 // What a thread copies in every group: fixed places, a group apart in memory.
 template <typename S>
@@ -170,25 +175,37 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
   const auto first_token = static_cast<int32_t>(blockIdx.x) * S::kTileTokens;
   const auto first_unit = static_cast<int32_t>(blockIdx.y) * S::kTileUnits;
 
+  const uint32_t full = stages + S::kStages * S::kStageBytes;
+  const uint32_t empty = full + S::kStages * 8;
+  if (threadIdx.x == 0) {
+    for (int stage = 0; stage < S::kStages; ++stage) {
+      mbarrier_init(full + stage * 8, S::kThreads);
+      mbarrier_init(empty + stage * 8, S::kWarps);
+    }
+  }
+  __syncthreads();
+
   StageLoader<S> loader;
   loader.init(args, first_unit, first_token);
-#pragma unroll
-  for (int stage = 0; stage < S::kStages - 1; ++stage) {
-    if (stage < args.n_groups) loader.load_next(stages + stage * S::kStageBytes);
-    cp_async_commit();
+  for (int stage = 0; stage < kAhead && stage < args.n_groups; ++stage) {
+    loader.load_next(stages + stage * S::kStageBytes);
+    mbarrier_arrive_after_copies(full + stage * 8);
   }
 
   float acc[S::kWarpUnits][S::kWarpTiles][4] = {};
-  int32_t stage = 0;
   for (int32_t group = 0; group < args.n_groups; ++group) {
-    cp_async_wait<S::kStages - 2>();
-    __syncthreads();  // all copies of this group are here, all reads of the group before are done
-    const int32_t next_stage = stage == 0 ? S::kStages - 1 : stage - 1;
-    if (group + S::kStages - 1 < args.n_groups)
-      loader.load_next(stages + next_stage * S::kStageBytes);
-    cp_async_commit();
+    const int32_t next = group + kAhead;
+    if (next < args.n_groups) {
+      const int32_t stage = next % S::kStages;
+      if (next >= S::kStages) mbarrier_wait(empty + stage * 8, (next / S::kStages - 1) & 1);
+      loader.load_next(stages + stage * S::kStageBytes);
+      mbarrier_arrive_after_copies(full + stage * 8);
+    }
+    const int32_t stage = group % S::kStages;
+    mbarrier_wait(full + stage * 8, group / S::kStages & 1);
     multiply_group<S>(shared + stage * S::kStageBytes, args.multiplier, row_warp, token_warp, acc);
-    stage = stage + 1 == S::kStages ? 0 : stage + 1;
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) mbarrier_arrive(empty + stage * 8);
   }
 
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;

@@ -43,7 +43,7 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix& w, CudaQ
   args.store = store;
   switch (config.kernel) {
     case LinearKernel::kInt8Decode:
-      return int8_linear_decode(launch, args, w_bits, config.stages, config.ctas_per_sm);
+      return int8_linear_decode(launch, args, w_bits, config.n_stages, config.resident);
     case LinearKernel::kInt8Prefill:
       return int8_linear_prefill(launch, args, w_bits, config.tile);
     default:

@@ -5,7 +5,7 @@
 namespace flexq {
 namespace {
 
-constexpr int64_t kAnyTokens = std::numeric_limits<int64_t>::max();
+constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
 // The first row that fits a problem is taken.
 struct SelectRow {
@@ -17,63 +17,33 @@ struct SelectRow {
   LinearConfig config;
 };
 
+constexpr LinearConfig plain(LinearKernel kernel, const char* reason) {
+  return {.kernel = kernel, .reason = reason};
+}
+constexpr LinearConfig decode(int32_t n_stages, bool resident, const char* reason) {
+  return {.kernel = LinearKernel::kInt8Decode,
+          .n_stages = n_stages,
+          .resident = resident,
+          .reason = reason};
+}
+constexpr LinearConfig prefill(Int8Tile tile, const char* reason) {
+  return {.kernel = LinearKernel::kInt8Prefill, .tile = tile, .reason = reason};
+}
+
+constexpr CudaFamily kInt8 = CudaFamily::kInt8;
+constexpr int64_t kFew = kInt8DecodeMaxTokens;
+
 constexpr SelectRow kTable[] = {
-    {CudaFamily::kBinary,
-     75,
-     kAnyTokens,
-     0,
-     {.kernel = LinearKernel::kBinary,
-      .reason = "packed as bit planes: only that kernel reads it"}},
-    {CudaFamily::kInt8,
-     80,
-     16,
-     0,
-     {.kernel = LinearKernel::kInt8Decode,
-      .stages = 4,
-      .ctas_per_sm = 1,
-      .reason = "reads the weights once; 100 KB in flight per multiprocessor"}},
-    {CudaFamily::kInt8,
-     80,
-     16,
-     0,
-     {.kernel = LinearKernel::kInt8Decode,
-      .stages = 2,
-      .ctas_per_sm = 1,
-      .reason = "the same where shared memory holds two stages only"}},
-    {CudaFamily::kInt8,
-     80,
-     kInt8DecodeMaxTokens,
-     0,
-     {.kernel = LinearKernel::kInt8Decode,
-      .stages = 4,
-      .ctas_per_sm = 1,
-      .reason = "still bound by reading the weights"}},
-    {CudaFamily::kInt8,
-     80,
-     kAnyTokens,
-     3,
-     {.kernel = LinearKernel::kInt8Prefill,
-      .tile = Int8Tile::k128x128,
-      .reason = "fewest bytes per product, where its CTAs fill the GPU"}},
-    {CudaFamily::kInt8,
-     80,
-     kAnyTokens,
-     3,
-     {.kernel = LinearKernel::kInt8Prefill,
-      .tile = Int8Tile::k64x64,
-      .reason = "four times the CTAs"}},
-    {CudaFamily::kInt8,
-     80,
-     kAnyTokens,
-     0,
-     {.kernel = LinearKernel::kInt8Prefill,
-      .tile = Int8Tile::k32x64,
-      .reason = "few rows or few tokens: CTAs before tile size"}},
-    {CudaFamily::kInt8,
-     0,
-     kAnyTokens,
-     0,
-     {.kernel = LinearKernel::kInt8Dp4a, .reason = "no m16n8k32 before sm_80"}},
+    {CudaFamily::kBinary, 75, kAny, 0,
+     plain(LinearKernel::kBinary, "bit planes: only that kernel reads them")},
+    {kInt8, 80, kFew, 0, decode(4, true, "bound by reading weights: 100 KB in flight per SM")},
+    {kInt8, 80, kFew, 0, decode(3, true, "75 KB in flight are nearly as good")},
+    {kInt8, 80, kFew, 0, decode(4, false, "activations too long to stay in shared memory")},
+    {kInt8, 80, kFew, 0, decode(2, false, "the same with 100 KB of shared memory")},
+    {kInt8, 80, kAny, 3, prefill(Int8Tile::k128x128, "fewest bytes per product, fills the GPU")},
+    {kInt8, 80, kAny, 3, prefill(Int8Tile::k64x64, "four times the CTAs")},
+    {kInt8, 80, kAny, 0, prefill(Int8Tile::k32x64, "few rows or tokens: CTAs before tile size")},
+    {kInt8, 0, kAny, 0, plain(LinearKernel::kInt8Dp4a, "no m16n8k32 before sm_80")},
 };
 
 bool fits(const LinearProblem& problem, const SelectRow& row) {
@@ -81,9 +51,9 @@ bool fits(const LinearProblem& problem, const SelectRow& row) {
     return false;
   const LinearConfig& config = row.config;
   if (config.kernel == LinearKernel::kInt8Decode) {
-    return int8_decode_shared_bytes(problem.weight_bits, problem.n_tokens, config.stages,
-                                    cuda_int8::n_groups(problem.n_cols)) <=
-           shared_bytes_per_cta(problem.sm);
+    return int8_decode_shared_bytes(problem.weight_bits, problem.n_tokens, config.n_stages,
+                                    cuda_int8::n_groups(problem.n_cols),
+                                    config.resident) <= shared_bytes_per_cta(problem.sm);
   }
   if (config.kernel == LinearKernel::kInt8Prefill) {
     const int64_t row_tiles =

@@ -47,8 +47,8 @@ struct LinearProblem {
 struct LinearConfig {
   LinearKernel kernel = LinearKernel::kInt8Dp4a;
   Int8Tile tile = Int8Tile::k32x64;  // of kInt8Prefill
-  int32_t stages = 0;                // of kInt8Decode: 2 or 4
-  int32_t ctas_per_sm = 0;           // of kInt8Decode
+  int32_t n_stages = 0;              // of kInt8Decode
+  bool resident = false;             // of kInt8Decode: activations stay in shared memory
   const char* reason = "";
 };
 
@@ -57,30 +57,46 @@ LinearConfig select_linear(const LinearProblem& problem);
 // Shared memory of a CTA, of the GPU and of the kernels.
 int64_t shared_bytes_per_cta(int32_t sm);
 
-inline constexpr int32_t kInt8DecodeMaxTokens = 32;
-inline constexpr int64_t kInt8DecodeStageUnits = 16;
 inline constexpr int64_t kInt8PrefillStages = 4;
 
-// Tokens come in tiles of 8: 1, 2 or 4 of them.
+inline constexpr int32_t kInt8DecodeMaxTokens = 16;
+inline constexpr int32_t kInt8DecodeRoundGroups = 8;     // groups and
+inline constexpr int32_t kInt8DecodeRoundBlocks = 2;     // row blocks of a stage
+inline constexpr int32_t kInt8DecodeTokenDots = 36;      // words between the dots of two tokens
+inline constexpr int32_t kInt8DecodeTokenPadBytes = 16;  // between the activations of two tokens
+
+// Tokens come in tiles of 8: one or two of them.
 constexpr int64_t int8_decode_tile_tokens(int64_t n_tokens) {
-  return n_tokens <= 8 ? 8 : n_tokens <= 16 ? 16 : 32;
+  return n_tokens <= 8 ? 8 : 16;
 }
-// Stages of units with their scales and a barrier; two buffers of dots (20 words per unit and
-// token) and weight scales; the token scales.
-constexpr int64_t int8_decode_shared_bytes(int32_t weight_bits, int64_t n_tokens, int64_t stages,
-                                           int64_t n_groups) {
+// The activations of a token and 16 bytes more, so that the lanes of a warp find those of 8 tokens
+// in different banks.
+constexpr int64_t int8_decode_token_bytes(int64_t n_groups) {
+  return n_groups * cuda_int8::kGroupSize + 16;
+}
+// Units and their scales; the activations of a round, where they are not resident.
+constexpr int64_t int8_decode_stage_bytes(int32_t weight_bits, int64_t n_tokens, bool resident) {
+  return kInt8DecodeRoundGroups * kInt8DecodeRoundBlocks *
+             (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2) +
+         (resident ? 0 : n_tokens * int8_decode_token_bytes(kInt8DecodeRoundGroups));
+}
+// Stages; resident activations; two buffers of dots and weight scales; the token scales; barriers.
+constexpr int64_t int8_decode_shared_bytes(int32_t weight_bits, int64_t n_tokens, int64_t n_stages,
+                                           int64_t n_groups, bool resident) {
   const int64_t tokens = int8_decode_tile_tokens(n_tokens);
-  const int64_t stage =
-      kInt8DecodeStageUnits * (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2) + 8;
-  return stages * stage + 2 * kInt8DecodeStageUnits * (tokens * 20 + 16) * 4 +
-         n_groups * tokens * 4;
+  const int64_t buffer =
+      kInt8DecodeRoundGroups *
+      (tokens * kInt8DecodeTokenDots + kInt8DecodeRoundBlocks * cuda_int8::kUnitRows) * 4;
+  return n_stages * int8_decode_stage_bytes(weight_bits, n_tokens, resident) +
+         (resident ? n_tokens * int8_decode_token_bytes(n_groups) : 0) + 2 * buffer +
+         n_groups * tokens * 4 + (2 * n_stages + 5) * 8;
 }
-// Stages of activations, units and both scales.
+// Stages of activations, units and both scales, and two barriers each.
 constexpr int64_t int8_prefill_shared_bytes(int32_t weight_bits, Int8Tile tile) {
   const int64_t units = tile_rows(tile) / cuda_int8::kUnitRows;
   return kInt8PrefillStages *
          (tile_tokens(tile) * (cuda_int8::kGroupSize + 4) +
-          units * (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2));
+          units * (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2) + 16);
 }
 
 }  // namespace flexq

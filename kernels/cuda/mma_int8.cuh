@@ -46,36 +46,34 @@ __device__ inline void cp_async_4(uint32_t shared, const void* global) {
 #endif
 }
 
-// Ends a group of this thread's copies; a group may be empty. sm_80.
-__device__ inline void cp_async_commit() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.commit_group;" ::: "memory");
-#endif
-}
-
-// Waits until at most kPending of this thread's latest groups are under way. sm_80.
-template <int kPending>
-__device__ inline void cp_async_wait() {
-#if __CUDA_ARCH__ >= 800
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-#endif
-}
-
-// A barrier in shared memory that a phase of `arrivals` arrivals and all expected bytes completes.
+// A barrier in shared memory, 8 bytes: a phase is complete after `arrivals` arrivals and all the
+// bytes that were expected in it. sm_80.
 __device__ inline void mbarrier_init(uint32_t barrier, uint32_t arrivals) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
+#if __CUDA_ARCH__ >= 800
+  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals) : "memory");
 #endif
 }
 
-// Makes initialized barriers visible to asynchronous copies. sm_90.
+// Makes initialized barriers visible to asynchronous copies, which only sm_90 has.
 __device__ inline void fence_mbarrier_init() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif
 }
 
-// Arrives and expects `bytes` more in this phase. sm_90.
+// One arrival; what this thread did before is visible to whom the phase releases. sm_80.
+__device__ inline void mbarrier_arrive(uint32_t barrier) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile(
+      "{\n"
+      ".reg .b64 state;\n"
+      "mbarrier.arrive.shared.b64 state, [%0];\n"
+      "}" ::"r"(barrier)
+      : "memory");
+#endif
+}
+
+// One arrival, and `bytes` more to come in this phase. sm_90.
 __device__ inline void mbarrier_arrive_expect(uint32_t barrier, uint32_t bytes) {
 #if __CUDA_ARCH__ >= 900
   asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes)
@@ -83,7 +81,14 @@ __device__ inline void mbarrier_arrive_expect(uint32_t barrier, uint32_t bytes) 
 #endif
 }
 
-// Whether the phase of this parity is complete; may wait a while before it says no. sm_90.
+// One arrival as soon as this thread's cp.async copies so far are complete. sm_80.
+__device__ inline void mbarrier_arrive_after_copies(uint32_t barrier) {
+#if __CUDA_ARCH__ >= 800
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(barrier) : "memory");
+#endif
+}
+
+// Whether the phase of this parity is complete; sm_90 may wait a while before it says no. sm_80.
 __device__ inline bool mbarrier_try_wait(uint32_t barrier, uint32_t parity) {
 #if __CUDA_ARCH__ >= 900
   uint32_t complete;
@@ -97,9 +102,26 @@ __device__ inline bool mbarrier_try_wait(uint32_t barrier, uint32_t parity) {
       : "r"(barrier), "r"(parity)
       : "memory");
   return complete != 0;
+#elif __CUDA_ARCH__ >= 800
+  uint32_t complete;
+  asm volatile(
+      "{\n"
+      ".reg .pred complete;\n"
+      "mbarrier.test_wait.parity.shared.b64 complete, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, complete;\n"
+      "}"
+      : "=r"(complete)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return complete != 0;
 #else
   return true;
 #endif
+}
+
+__device__ inline void mbarrier_wait(uint32_t barrier, uint32_t parity) {
+  while (!mbarrier_try_wait(barrier, parity)) {
+  }
 }
 
 // Copies `bytes`, a multiple of 16, and tells the barrier. Addresses are multiples of 16. sm_90.

@@ -197,10 +197,15 @@ TEST_CASE("int_linear: every INT8 kernel gives the same bits") {
         out.poison();
       };
       check(int8_linear_dp4a(launch, args, bits), "dp4a");
-      for (const int32_t stages : {2, 4}) {
-        for (const int32_t ctas : {1, 2})
-          check(int8_linear_decode(launch, args, bits, stages, ctas),
-                "decode, stages " + std::to_string(stages));
+      for (const bool resident : {true, false}) {
+        for (const int32_t n_stages : {1, 2, 3, 4}) {
+          if (n_tokens > kInt8DecodeMaxTokens ||
+              int8_decode_shared_bytes(bits, n_tokens, n_stages, p.groups, resident) >
+                  shared_bytes_per_cta(launch.sm))
+            continue;
+          check(int8_linear_decode(launch, args, bits, n_stages, resident),
+                "decode, stages " + std::to_string(n_stages) + (resident ? ", resident" : ""));
+        }
       }
       check(int8_linear_prefill(launch, args, bits, Int8Tile::k32x64), "prefill 32x64");
       check(int8_linear_prefill(launch, args, bits, Int8Tile::k64x64), "prefill 64x64");
