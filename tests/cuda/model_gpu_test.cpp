@@ -1,7 +1,7 @@
 // Whole models on a GPU against the CPU: perplexity of every policy, greedy text, sampling, the
 // int8 cache.
+#include <algorithm>
 #include <cmath>
-#include <sstream>
 
 #include "cuda/gpu_fixture.h"
 
