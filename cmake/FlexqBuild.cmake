@@ -20,8 +20,9 @@ endif()
 include(CheckPIESupported)
 check_pie_supported()
 
+# All of these for C and C++ only: nvcc gets flags of its own in FlexqCuda.cmake.
 # -ffp-contract=off: the same sources give the same bits whatever the optimiser fuses elsewhere.
-add_compile_options(-Wall -Wextra -Wshadow -Wpedantic -Werror -fno-math-errno -ffp-contract=off)
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-Wall;-Wextra;-Wshadow;-Wpedantic;-Werror;-fno-math-errno;-ffp-contract=off>")
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
   # GCC 12 warns falsely about std::string concatenation (GCC bug 105651).
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict>)
@@ -29,11 +30,11 @@ endif()
 
 # Paths in messages and debug information are relative to the project: the build folder's place
 # does not change the library.
-add_compile_options(-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=)
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-ffile-prefix-map=${CMAKE_SOURCE_DIR}/=>")
 
 # Hardening: a full, read-only GOT; no executable stack; no text relocations; no undefined symbols.
 add_link_options(-Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -Wl,-z,text)
-add_compile_options(-fstack-protector-strong)
+add_compile_options("$<$<COMPILE_LANGUAGE:C,CXX>:-fstack-protector-strong>")
 if(FLEXQ_SANITIZE)
   # One stop at the first error; the sanitizers come with their own, stricter checks of libc calls.
   add_compile_options(-fsanitize=${FLEXQ_SANITIZE} -fno-sanitize-recover=all
@@ -42,19 +43,13 @@ if(FLEXQ_SANITIZE)
 else()
   add_link_options(-Wl,-z,defs)
   # FORTIFY works with optimisation only, and warns without it.
-  add_compile_options($<$<NOT:$<CONFIG:Debug>>:-D_FORTIFY_SOURCE=2>)
+  add_compile_options("$<$<AND:$<COMPILE_LANGUAGE:C,CXX>,$<NOT:$<CONFIG:Debug>>>:-D_FORTIFY_SOURCE=2>")
 endif()
 
 set(FLEXQ_BUILD_DESCRIPTION ${CMAKE_BUILD_TYPE})
 if(FLEXQ_SANITIZE)
   string(APPEND FLEXQ_BUILD_DESCRIPTION " with sanitizers ${FLEXQ_SANITIZE}")
 endif()
-# For src/api: #include "generated/flexq_build_config.h" with target_link_libraries(... flexq_build_config).
-configure_file(${CMAKE_SOURCE_DIR}/cmake/flexq_build_config.h.in
-  ${CMAKE_BINARY_DIR}/include/generated/flexq_build_config.h @ONLY)
-add_library(flexq_build_config INTERFACE)
-target_include_directories(flexq_build_config INTERFACE ${CMAKE_BINARY_DIR}/include)
-
 # One static library per folder: flexq_add_library(flexq_text SOURCES a.cpp b.cpp DEPS flexq_base).
 # The DEPS are the folder's only permitted neighbours; libflexq.so links them all.
 function(flexq_add_library name)

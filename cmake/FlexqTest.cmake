@@ -30,7 +30,12 @@ set(FLEXQ_ENVIRONMENT_tsan "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 add_custom_target(asan_programs)
 add_custom_target(tsan_programs)
 
+# Only tests with the label gpu may see a GPU: all others would change with the machine, since the
+# device "auto" is a GPU where there is one.
 function(flexq_register_test name command filter labels environment)
+  if(NOT "gpu" IN_LIST labels)
+    list(APPEND environment "CUDA_VISIBLE_DEVICES=")
+  endif()
   add_test(NAME ${name} COMMAND ${command} "${filter}" --no-version)
   # 77: doctest_main.cpp saw only test cases that skipped for want of reference data.
   set_tests_properties(${name} PROPERTIES LABELS "${labels}" TIMEOUT ${FLEXQ_TEST_TIMEOUT_S}

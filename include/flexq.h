@@ -112,7 +112,7 @@ enum {
   /* -400 .. -499: devices */
   FLEXQ_ERROR_NO_DEVICE = -400,
   FLEXQ_ERROR_DEVICE_UNSUPPORTED = -401,
-  FLEXQ_ERROR_DEVICE_LOST = -402,
+  FLEXQ_ERROR_DEVICE_LOST = -402, /* broken until the process ends; other devices go on */
 
   FLEXQ_ERROR_INTERNAL = -900 /* a bug in FlexQ; please report it */
 };
@@ -252,9 +252,11 @@ typedef struct flexq_model_options flexq_model_options;
 FLEXQ_API flexq_status flexq_model_options_create(flexq_model_options** options);
 FLEXQ_API void flexq_model_options_release(flexq_model_options* options);
 
-/* A comma-separated list of device ids: "auto" (default), "cpu", "cuda:0". More than one device is
- * UNSUPPORTED_VALUE in this version. A device that is not there is an error when the model is
- * loaded (NO_DEVICE). */
+/* A comma-separated list of device ids: "auto" (default: the first CUDA device that this process
+ * can use, else the CPU), "cpu", "cuda" (the first), "cuda:0". More than one device is
+ * UNSUPPORTED_VALUE in this version. A device that is not there, or that this build cannot use, is
+ * an error when the model is loaded (NO_DEVICE, DEVICE_UNSUPPORTED), which says why. After CUDA was
+ * used a process must not use it in a child made by fork() (INVALID_STATE there). */
 FLEXQ_API flexq_status flexq_model_options_set_device(flexq_model_options* options,
                                                       const char* device);
 
@@ -274,15 +276,17 @@ FLEXQ_API flexq_status flexq_model_options_set_progress(flexq_model_options* opt
  *   "cpu.kernels"        "auto" (default) or a kernel set, for tests: "avx512vnni", "avxvnni",
  *                        "avx2", "portable"; all give the same bits. flexq_build_info() lists
  *                        those that this processor can run
- *   "max_decoded_bytes"  refuse bundles that declare more decoded bytes (default 1 TiB)
- * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
+ *   "cuda.kernels"       "auto" (default), "int8" (INT8 tensor cores) or "btc" (bit planes on
+ * binary tensor cores): how CUDA computes 6-bit layers with quantized inputs; both give the same
+ * bits "max_decoded_bytes"  refuse bundles that declare more decoded bytes (default 1 TiB) Errors:
+ * UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_model_options_set(flexq_model_options* options, const char* key,
                                                const char* value);
 
 /* Verifies and loads the whole model into the device's memory. There is one load path and no way
  * around its checks: size, hashes, FlatBuffer verification, semantic validation. Errors: NOT_FOUND,
  * IO, CORRUPT, UNSUPPORTED_VERSION, UNSUPPORTED_MODEL, LIMIT_EXCEEDED, NON_FINITE, OUT_OF_MEMORY,
- * NO_DEVICE, CANCELLED. */
+ * NO_DEVICE, DEVICE_UNSUPPORTED, DEVICE_LOST, CANCELLED. */
 FLEXQ_API flexq_status flexq_model_load(flexq_source* source, const flexq_model_options* options,
                                         flexq_model** model);
 
@@ -306,8 +310,8 @@ typedef struct flexq_model_info {
   double bits_per_weight;      /* quantized linear layers in device memory, scales included; 16
                                   or 32 where nothing is quantized */
   char policy[32];             /* "flexq", "w6a6", ..., "none" for a checkpoint */
-  char device[32];             /* "cpu" */
-  char kernels[32];            /* "avx512vnni" */
+  char device[32];             /* "cpu", "cuda:0" */
+  char kernels[32];            /* "avx512vnni", "int8" */
 } flexq_model_info;
 
 FLEXQ_API flexq_status flexq_model_get_info(const flexq_model* model, flexq_model_info* info);
@@ -461,8 +465,8 @@ FLEXQ_API flexq_status flexq_context_options_set_outputs(flexq_context_options* 
                                                          int32_t n_outputs);
 
 /* Rare options by name. Keys:
- *   "kv_type"  "auto" (default: f16, f32 for an unquantized checkpoint), "f16", "f32", "i8" (one
- *              fp16 scale per token and KV head)
+ *   "kv_type"  "auto" (default: f16; on the CPU f32 for an unquantized checkpoint), "f16", "f32"
+ *              (CPU only), "i8" (one fp16 scale per token and KV head)
  *   "poison"   "on" fills the workspace with NaN before every decode, for tests; "off" (default)
  * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_context_options_set(flexq_context_options* options, const char* key,

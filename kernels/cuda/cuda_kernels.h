@@ -13,6 +13,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/cuda_family.h"
 #include "kernels/cuda/cuda_runtime.h"
 #include "kernels/layout/weight_format.h"
 
@@ -22,12 +23,6 @@ namespace flexq {
 constexpr int64_t cuda_padded_cols(int64_t n_cols) {
   return (n_cols + 63) / 64 * 64;
 }
-
-// How a quantized matrix is laid out in device memory.
-enum class CudaFamily : int32_t {
-  kInt8 = 0,    // kernels/layout/cuda_int8_layout.h
-  kBinary = 1,  // kernels/layout/cuda_btc_layout.h: bit planes for binary tensor cores
-};
 
 struct CudaMatrix {
   WeightFormat format = WeightFormat::kF16;

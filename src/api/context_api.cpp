@@ -269,7 +269,7 @@ flexq_status flexq_context_logits(const flexq_context* context, int32_t row, con
     const ContextUse use(*held->context);
     FLEXQ_RETURN_IF_ERROR(use.status());
     FLEXQ_RETURN_IF_ERROR(check_output_row(*held->context, row));
-    *logits = held->context->logits_row(row);
+    FLEXQ_ASSIGN_OR_RETURN(*logits, held->context->logits_row(row));
     if (n_vocab != nullptr) *n_vocab = held->context->plan().shape.n_vocab;
     return Status();
   });
@@ -284,7 +284,7 @@ flexq_status flexq_context_embedding(const flexq_context* context, int32_t row,
     const ContextUse use(*held->context);
     FLEXQ_RETURN_IF_ERROR(use.status());
     FLEXQ_RETURN_IF_ERROR(check_output_row(*held->context, row));
-    *embedding = held->context->hidden_row(row);
+    FLEXQ_ASSIGN_OR_RETURN(*embedding, held->context->hidden_row(row));
     if (n_embd != nullptr) *n_embd = held->context->plan().shape.n_embd;
     return Status();
   });

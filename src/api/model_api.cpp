@@ -50,21 +50,30 @@ flexq::LoadOptions load_options(const flexq_model_options* options) {
   return options != nullptr ? options->load : flexq::LoadOptions();
 }
 
+// Sets the kernel set of one kind of device: "auto" or one of `names`.
+Status set_kernels(const char* key, std::span<const char* const> names, std::string_view value,
+                   std::string& kernels) {
+  std::string expected = "auto";
+  bool known = value == expected;
+  for (const char* name : names) {
+    known = known || value == name;
+    expected.append(", ").append(name);
+  }
+  if (!known) {
+    return Status::error(StatusCode::kUnsupportedValue, "%s: expected one of %s, found \"%.100s\"",
+                         key, expected.c_str(), std::string(value).c_str());
+  }
+  kernels = value;
+  return Status();
+}
+
 Status set_model_option(flexq::LoadOptions& load, std::string_view key, std::string_view value) {
+  flexq::DeviceOptions& device = load.device_options;
   if (key == "cpu.kernels") {
-    std::string expected = "auto";
-    bool known = value == expected;
-    for (const char* name : flexq::cpu_kernel_names()) {
-      known = known || value == name;
-      expected.append(", ").append(name);
-    }
-    if (!known) {
-      return Status::error(StatusCode::kUnsupportedValue,
-                           "cpu.kernels: expected one of %s, found \"%.100s\"", expected.c_str(),
-                           std::string(value).c_str());
-    }
-    load.cpu_kernels = value;
-    return Status();
+    return set_kernels("cpu.kernels", flexq::cpu_kernel_names(), value, device.cpu_kernels);
+  }
+  if (key == "cuda.kernels") {
+    return set_kernels("cuda.kernels", flexq::kCudaKernelNames, value, device.cuda_kernels);
   }
   if (key == "max_decoded_bytes") {
     int64_t bytes = 0;
@@ -77,9 +86,11 @@ Status set_model_option(flexq::LoadOptions& load, std::string_view key, std::str
     load.max_decoded_bytes = bytes;
     return Status();
   }
-  return Status::error(StatusCode::kUnknownOption,
-                       "model option: expected cpu.kernels or max_decoded_bytes, found \"%.100s\"",
-                       std::string(key).c_str());
+  return Status::error(
+      StatusCode::kUnknownOption,
+      "model option: expected cpu.kernels, cuda.kernels or max_decoded_bytes, found "
+      "\"%.100s\"",
+      std::string(key).c_str());
 }
 
 }  // namespace

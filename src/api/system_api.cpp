@@ -8,7 +8,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "bundle/bundle_format.h"
-#include "device/device.h"
+#include "device/device_registry.h"
 #include "generated/flexq_build_config.h"
 #include "kernels/cpu/cpu_kernels.h"
 
@@ -39,8 +39,8 @@ std::string make_build_info() {
   info += "build type: " FLEXQ_BUILD_TYPE "\n";
   info += "cpu kernels usable here:" + kernels + "\n";
   info += std::string("cpu kernels chosen: ") + flexq::select_cpu_kernels(nullptr)->name + "\n";
-  info += "cuda: none\n";
-  info += "cuda sm list: none\n";
+  info += "cuda: " FLEXQ_CUDA_DESCRIPTION "\n";
+  info += "cuda sm list: " FLEXQ_CUDA_SM_LIST "\n";
   info += std::string("zstd: ") + ZSTD_versionString() + "\n";
   info += std::string("libcrypto: ") + OpenSSL_version(OPENSSL_VERSION) + "\n";
   return info;
@@ -82,17 +82,12 @@ flexq_status flexq_set_allocator(flexq_allocate_callback allocate, flexq_free_ca
 }
 
 int32_t flexq_device_count(void) {
-  return guarded_value(1, [] { return static_cast<int32_t>(flexq::list_devices().size()); });
+  return guarded_value(1, [] { return flexq::count_devices(); });
 }
 
 flexq_status flexq_device_get_info(int32_t index, flexq_device_info* info) {
   return guarded([&]() -> Status {
-    const auto devices = flexq::list_devices();
-    if (index < 0 || static_cast<size_t>(index) >= devices.size()) {
-      return Status::error(StatusCode::kInvalidArgument,
-                           "device index: expected 0 to %zu, found %d", devices.size() - 1, index);
-    }
-    const DeviceDescription& device = devices[static_cast<size_t>(index)];
+    FLEXQ_ASSIGN_OR_RETURN(const DeviceDescription device, flexq::describe_device(index));
     flexq_device_info filled = {};
     filled.kind = static_cast<int32_t>(device.kind);
     filled.total_memory_bytes = device.total_memory_bytes;

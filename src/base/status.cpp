@@ -19,7 +19,11 @@ Status Status::error(StatusCode code, const char* format, ...) {
 
 void Status::format_message(char* buffer, int64_t capacity) const {
   if (capacity <= 0) return;
-  if (oom_what_ != nullptr) {
+  if (oom_what_ != nullptr && oom_free_bytes_ >= 0) {
+    snprintf(buffer, static_cast<size_t>(capacity),
+             "out of memory: %s needs %lld bytes, %lld are free", oom_what_,
+             static_cast<long long>(oom_bytes_), static_cast<long long>(oom_free_bytes_));
+  } else if (oom_what_ != nullptr) {
     snprintf(buffer, static_cast<size_t>(capacity), "out of memory: %s needs %lld bytes", oom_what_,
              static_cast<long long>(oom_bytes_));
   } else {

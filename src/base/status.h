@@ -49,12 +49,14 @@ class [[nodiscard]] Status {
   // An error with a printf-style message of one line without a final full stop.
   [[gnu::format(printf, 2, 3)]] static Status error(StatusCode code, const char* format, ...);
 
-  // Needs no allocation: `what` must be a string literal.
-  static Status out_of_memory(const char* what, int64_t bytes) {
+  // Needs no allocation: `what` must be a string literal. free_bytes: of a memory whose free room
+  // is known.
+  static Status out_of_memory(const char* what, int64_t bytes, int64_t free_bytes = -1) {
     Status status;
     status.code_ = StatusCode::kOutOfMemory;
     status.oom_what_ = what;
     status.oom_bytes_ = bytes;
+    status.oom_free_bytes_ = free_bytes;
     return status;
   }
 
@@ -73,6 +75,7 @@ class [[nodiscard]] Status {
   StatusCode code_ = StatusCode::kOk;
   const char* oom_what_ = nullptr;
   int64_t oom_bytes_ = 0;
+  int64_t oom_free_bytes_ = -1;
   std::string message_;
 };
 

@@ -51,6 +51,7 @@ struct DeviceTensorDesc {
   int64_t rows = 0;
   int64_t cols = 0;
   float scale_multiplier = 1.0f;  // of quantized formats
+  int32_t activation_bits = 16;   // of linear layers; a device may choose its layout by it
 };
 
 // A matrix (rows outputs, cols inputs) in device memory.
@@ -61,6 +62,7 @@ struct DeviceMatrix {
   const uint8_t* values = nullptr;  // packed codes, or row-major dense elements
   const uint8_t* scales = nullptr;  // packed fp16 scales; (rows) fp32 scales of kInt8Row
   float scale_multiplier = 1.0f;
+  int32_t layout = 0;  // which of the device's layouts, where it has several
 };
 
 struct DeviceLinear {
@@ -122,6 +124,19 @@ struct ForwardBatch {
   const float* rope_sin = nullptr;        // (n_tokens, head_dim / 2)
 };
 
+// How a token is drawn from logits that nothing was added to; see runtime/sampler.h.
+struct DeviceSampling {
+  float temperature = 0;  // 0: greedy
+  int32_t top_k = 0;      // 0: off
+  float top_p = 1;
+  float min_p = 0;
+  float uniform = 0;  // the random number of this position, in [0, 1)
+};
+struct DeviceSample {
+  int32_t token = -1;
+  float log_prob = 0;  // ln softmax(logits)[token]
+};
+
 // Runs forward passes in one workspace. One thread at a time. Methods are called in the order of
 // model/forward.cpp between begin() and the next begin(); the residual stream x (n_tokens, n_embd)
 // lives inside.
@@ -149,27 +164,45 @@ class Executor {
   virtual Status logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
                         int32_t n_rows) = 0;
 
-  // Host-readable results, valid until the next begin().
-  virtual const float* hidden_row(int32_t row) const = 0;  // (n_embd)
-  virtual const float* logits_row(int32_t row) const = 0;  // (n_vocab)
+  // The first of the rows [0, n_rows) of logits, or of hidden, that holds NaN or infinity; -1
+  // where there is none.
+  virtual Result<int32_t> find_nonfinite_logits(int32_t n_rows) = 0;
+  virtual Result<int32_t> find_nonfinite_hidden(int32_t n_rows) = 0;
+  // log_probs[i] = ln softmax(logits[i])[tokens[i]]
+  virtual Status log_probs(std::span<const int32_t> tokens, float* log_probs) = 0;
+  // Whether sample() is there: logits that lie in another memory are better sampled in place.
+  virtual bool can_sample() const { return false; }
+  // Draws one token from a row of logits: the same token as the host's sampler. kNonFinite as
+  // there.
+  virtual Result<DeviceSample> sample(int32_t, const DeviceSampling&) {
+    return Status::error(StatusCode::kInternal, "this executor does not sample");
+  }
+
+  // Results as the host reads them, fetched where need be; valid until the next begin().
+  virtual Result<const float*> hidden_row(int32_t row) = 0;  // (n_embd)
+  virtual Result<const float*> logits_row(int32_t row) = 0;  // (n_vocab)
+
+  // Returns when everything asked for so far is done, with the first error of it.
+  virtual Status finish() { return Status(); }
 
   // Copies one KV page of the pool onto another (copy-on-write).
   virtual Status copy_page(int32_t from, int32_t to) = 0;
   // Fills the workspace with NaN (tests: no step may read what was not written before).
-  virtual void poison_workspace() = 0;
+  virtual Status poison_workspace() = 0;
 };
 
 // Runs single linear layers on random input: what kernel benchmarks time.
 class LinearRunner {
  public:
   virtual ~LinearRunner() = default;
-  // Quantizes the input as the layer asks and multiplies; returns when the result is there.
-  virtual Status run(const DeviceLinear& linear) = 0;
+  // Quantizes the input as the layer asks and multiplies by each of the matrices in turn, all of
+  // one shape, format and activation bits. Returns microseconds per matrix.
+  virtual Result<double> time(std::span<const DeviceLinear> linears) = 0;
 };
 
 struct DeviceDescription {
   DeviceKind kind = DeviceKind::kCpu;
-  std::string id;       // "cpu", "cuda:0"
+  std::string id;       // "cpu"; other kinds with a number
   std::string name;     // the processor's
   std::string kernels;  // the kernel set in use
   int64_t total_memory_bytes = 0;
@@ -181,6 +214,7 @@ class Device {
  public:
   virtual ~Device() = default;
   virtual DeviceDescription describe() const = 0;
+  virtual bool supports(KvType type) const = 0;
 
   // `what` is a string literal for out-of-memory messages.
   virtual Result<std::unique_ptr<DeviceBuffer>> allocate(int64_t bytes, const char* what) = 0;
@@ -193,6 +227,10 @@ class Device {
   virtual Status store_rows(const DeviceTensorDesc& desc, int64_t row_begin, int64_t n_rows,
                             const uint8_t* values, const uint16_t* scales,
                             uint8_t* destination) = 0;
+  // Returns when every row that was stored has arrived, and frees what storing needed.
+  virtual Status finish_stores() { return Status(); }
+  // Copies between two places of this device's memory; returns when the bytes are there.
+  virtual Status copy(uint8_t* to, const uint8_t* from, int64_t bytes) = 0;
   // Where the parts of a stored tensor are, for kernels.
   virtual DeviceMatrix matrix_at(const DeviceTensorDesc& desc, const uint8_t* data) const = 0;
 
@@ -210,12 +248,5 @@ class Device {
                                                                      int64_t n_cols, int64_t n_rows,
                                                                      ThreadPool& pool) = 0;
 };
-
-// Devices of this process in a fixed order; the CPU is always first.
-std::vector<DeviceDescription> list_devices();
-
-// `id` is "auto", "cpu" or a listed id; cpu_kernels is "auto" or the name of a kernel set.
-// kNoDevice names what was asked for and what there is.
-Result<std::shared_ptr<Device>> open_device(const std::string& id, const std::string& cpu_kernels);
 
 }  // namespace flexq

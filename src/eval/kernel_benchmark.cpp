@@ -5,7 +5,7 @@
 
 #include "base/checked.h"
 #include "base/memory.h"
-#include "device/device.h"
+#include "device/device_registry.h"
 #include "model/llama_model.h"
 #include "quantize/synthetic_model.h"
 
@@ -22,6 +22,8 @@ double median(std::vector<double> values) {
                    values.end());
   return values[values.size() / 2];
 }
+
+constexpr size_t kDeviceCalls = 32;
 
 // Copies of one packed matrix, visited in turn so that every call finds its weights in memory and
 // not in a cache.
@@ -47,9 +49,10 @@ Result<RotatingMatrix> make_rotating_matrix(Device& device, SyntheticSource& sou
     FLEXQ_RETURN_IF_ERROR(device.store_rows(desc, piece.row_begin, piece.n_rows, piece.values,
                                             piece.scales, matrix.memory->data()));
   }
+  FLEXQ_RETURN_IF_ERROR(device.finish_stores());
   for (int64_t i = 0; i < n_copies; ++i) {
     uint8_t* copy = matrix.memory->data() + i * matrix.bytes;
-    if (i > 0) std::copy_n(matrix.memory->data(), matrix.bytes, copy);
+    if (i > 0) FLEXQ_RETURN_IF_ERROR(device.copy(copy, matrix.memory->data(), matrix.bytes));
     matrix.copies.push_back(device.matrix_at(desc, copy));
   }
   return matrix;
@@ -103,6 +106,21 @@ const char* format_name(WeightFormat format) {
 
 }  // namespace
 
+Result<double> measure_copy_speed(Device& device) {
+  constexpr int64_t kBytes = int64_t{1} << 30;  // beyond every cache, and long beside a launch
+  constexpr int kRuns = 5;
+  FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceBuffer> memory,
+                         device.allocate(2 * kBytes, "benchmark copy"));
+  double best_us = 0;
+  for (int run = 0; run < kRuns; ++run) {
+    const double begin = now_us();
+    FLEXQ_RETURN_IF_ERROR(device.copy(memory->data() + kBytes, memory->data(), kBytes));
+    const double taken = now_us() - begin;
+    if (run == 0 || taken < best_us) best_us = taken;
+  }
+  return 2.0 * static_cast<double>(kBytes) / best_us * 1e6;
+}
+
 Status benchmark_kernels(const KernelBenchmarkOptions& options,
                          FunctionRef<bool(const KernelTime&)> report) {
   QuantizeOptions precision;
@@ -110,8 +128,14 @@ Status benchmark_kernels(const KernelBenchmarkOptions& options,
   FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<SyntheticSource> source,
                          make_synthetic_model(options.shape, precision));
   FLEXQ_ASSIGN_OR_RETURN(const std::shared_ptr<Device> device,
-                         open_device("cpu", options.cpu_kernels));
+                         open_device(options.device, options.device_options));
   ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
+  const DeviceDescription description = device->describe();
+  const bool on_cpu = description.kind == DeviceKind::kCpu;
+  double copy_speed = 0;
+  if (!on_cpu) {
+    FLEXQ_ASSIGN_OR_RETURN(copy_speed, measure_copy_speed(*device));
+  }
 
   for (size_t i = 0; i < source->tensors().size(); ++i) {
     const StoredTensor& tensor = source->tensors()[i];
@@ -126,28 +150,32 @@ Status benchmark_kernels(const KernelBenchmarkOptions& options,
       return matrix.copies[next++ % matrix.copies.size()];
     };
     std::vector<double> read_times;
-    for (int32_t r = 0; r < options.repeats; ++r) {
+    for (int32_t r = 0; r < options.repeats && on_cpu; ++r) {
       const DeviceMatrix& copy = next_copy();
       const double begin = now_us();
       read_only(pool, copy.values, matrix.bytes);
       read_times.push_back(now_us() - begin);
     }
+    if (!on_cpu) read_times.push_back(1e6 * static_cast<double>(matrix.bytes) / copy_speed);
+    // A launch costs the host more than a small matrix costs the device: there many calls stand
+    // between two looks at the clock.
+    std::vector<DeviceLinear> linears(on_cpu ? 1 : kDeviceCalls);
     for (const int32_t n_tokens : options.n_tokens) {
       FLEXQ_ASSIGN_OR_RETURN(
           const std::unique_ptr<LinearRunner> runner,
           device->create_linear_runner(n_tokens, tensor.spec.cols, tensor.spec.rows, pool));
       std::vector<double> times;
       for (int32_t r = 0; r < options.repeats; ++r) {
-        DeviceLinear linear;
-        linear.weight = next_copy();
-        linear.activation_bits = tensor.activation_bits;
-        const double begin = now_us();
-        FLEXQ_RETURN_IF_ERROR(runner->run(linear));
-        times.push_back(now_us() - begin);
+        for (DeviceLinear& linear : linears) {
+          linear.weight = next_copy();
+          linear.activation_bits = tensor.activation_bits;
+        }
+        FLEXQ_ASSIGN_OR_RETURN(const double microseconds, runner->time(linears));
+        times.push_back(microseconds);
       }
       KernelTime time;
       time.layer = layer_name(tensor.spec.name);
-      time.kernels = device->describe().kernels;
+      time.kernels = description.kernels;
       time.format = format_name(tensor.format);
       time.activation_bits = tensor.activation_bits;
       time.rows = tensor.spec.rows;

@@ -39,8 +39,8 @@ class FirstError {
 }  // namespace
 
 DeviceTensorDesc device_tensor_desc(const StoredTensor& tensor) {
-  return {tensor.format, tensor.spec.is_vector(), tensor.spec.rows, tensor.spec.cols,
-          tensor.scale_multiplier};
+  return {tensor.format,    tensor.spec.is_vector(), tensor.spec.rows,
+          tensor.spec.cols, tensor.scale_multiplier, tensor.activation_bits};
 }
 
 Result<WeightPlan> plan_weights(const Device& device, std::span<const StoredTensor> tensors) {
@@ -86,6 +86,7 @@ Result<std::unique_ptr<LlamaModel>> LlamaModel::load(WeightSource& source,
   FLEXQ_ASSIGN_OR_RETURN(model->weights_,
                          model->device_->allocate(model->plan_.total_bytes, "weights"));
   FLEXQ_RETURN_IF_ERROR(model->read_pieces(source, pool, progress));
+  FLEXQ_RETURN_IF_ERROR(model->device_->finish_stores());
   model->bind_tensors();
   return model;
 }

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 
 #include "base/floating_point.h"
+#include "runtime/philox.h"
 
 namespace flexq {
 namespace {
@@ -13,24 +13,6 @@ int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
              std::chrono::steady_clock::now().time_since_epoch())
       .count();
-}
-
-// ln softmax(logits)[token], summed in double in ascending order.
-float log_probability(const float* logits, int32_t n_vocab, int32_t token) {
-  const double largest = *std::max_element(logits, logits + n_vocab);
-  double sum = 0;
-  for (int32_t i = 0; i < n_vocab; ++i)
-    sum += std::exp(logits[i] - largest);
-  return static_cast<float>(logits[token] - largest - std::log(sum));
-}
-
-bool all_finite(const float* values, int64_t n) {
-  // An exponent of all ones marks NaN and infinity; -ffast-math would be free to drop
-  // std::isfinite.
-  bool finite = true;
-  for (int64_t i = 0; i < n; ++i)
-    finite = finite && std::isfinite(values[i]);
-  return finite;
 }
 
 }  // namespace
@@ -158,7 +140,7 @@ Status Context::decode(std::span<const BatchItem> items, StopCheck stop) {
   FLEXQ_RETURN_IF_ERROR(stop());
   Appended appended(*this, items);
   FLEXQ_RETURN_IF_ERROR(appended.append());
-  if (poison_workspace_) executor_->poison_workspace();
+  if (poison_workspace_) FLEXQ_RETURN_IF_ERROR(executor_->poison_workspace());
   const int64_t start = now_ns();
   Status status = run_items(items, stop);
   counters_.compute_ns += now_ns() - start;
@@ -221,20 +203,36 @@ Status Context::run_items(std::span<const BatchItem> items, StopCheck stop) {
     FLEXQ_RETURN_IF_ERROR(executor_->logits(model_->llama->lm_head(), 0, 0, n_rows));
   }
   FLEXQ_RETURN_IF_ERROR(check_output_rows(n_rows));
+  FLEXQ_RETURN_IF_ERROR(executor_->finish());
   n_output_rows_ = n_rows;
   return Status();
 }
 
-Status Context::check_output_rows(int32_t n_rows) const {
-  for (int32_t row = 0; row < n_rows; ++row) {
-    if (!all_finite(executor_->logits_row(row), plan_.shape.n_vocab) ||
-        !all_finite(executor_->hidden_row(row), plan_.shape.n_embd)) {
-      return Status::error(
-          StatusCode::kNonFinite,
-          "logits of output row %d: expected finite numbers, found NaN or infinity", row);
-    }
+Status Context::check_output_rows(int32_t n_rows) {
+  if (n_rows == 0) return Status();
+  FLEXQ_ASSIGN_OR_RETURN(int32_t row, executor_->find_nonfinite_logits(n_rows));
+  if (row < 0) {
+    FLEXQ_ASSIGN_OR_RETURN(row, executor_->find_nonfinite_hidden(n_rows));
   }
-  return Status();
+  if (row < 0) return Status();
+  return Status::error(StatusCode::kNonFinite,
+                       "logits of output row %d: expected finite numbers, found NaN or infinity",
+                       row);
+}
+
+bool Context::can_sample(const SamplingParams& params) const {
+  return executor_->can_sample() && !params.penalizes() && params.logit_bias.empty();
+}
+
+Result<SampledToken> Context::sample(int32_t row, const SamplingParams& params, int32_t position) {
+  DeviceSampling sampling;
+  sampling.temperature = params.temperature;
+  sampling.top_k = params.top_k;
+  sampling.top_p = params.top_p;
+  sampling.min_p = params.min_p;
+  sampling.uniform = uniform_at(params.seed, position);
+  FLEXQ_ASSIGN_OR_RETURN(const DeviceSample sample, executor_->sample(row, sampling));
+  return SampledToken{sample.token, sample.log_prob};
 }
 
 Status Context::score(std::span<const int32_t> tokens, float* log_probs,
@@ -250,7 +248,7 @@ Status Context::score(std::span<const int32_t> tokens, float* log_probs,
   FLEXQ_RETURN_IF_ERROR(check_items({&item, 1}));
   Appended appended(*this, {&item, 1});  // never kept
   FLEXQ_RETURN_IF_ERROR(appended.append());
-  if (poison_workspace_) executor_->poison_workspace();
+  if (poison_workspace_) FLEXQ_RETURN_IF_ERROR(executor_->poison_workspace());
 
   const LlamaModel& llama = *model_->llama;
   const auto n_tokens = static_cast<int32_t>(tokens.size());
@@ -267,20 +265,16 @@ Status Context::score(std::span<const int32_t> tokens, float* log_probs,
     for (int32_t row = 0; row < n_scored; row += plan_.shape.n_outputs) {
       const int32_t n_rows = std::min(plan_.shape.n_outputs, n_scored - row);
       FLEXQ_RETURN_IF_ERROR(executor_->logits(llama.lm_head(), row, 0, n_rows));
-      std::atomic<bool> finite{true};
-      model_->pool->parallel_for(n_rows, [&](int64_t i, int) {
-        const float* logits = executor_->logits_row(static_cast<int32_t>(i));
-        const int64_t position = begin + row + i;
-        if (!all_finite(logits, plan_.shape.n_vocab)) finite = false;
-        log_probs[position] =
-            log_probability(logits, plan_.shape.n_vocab, tokens[static_cast<size_t>(position + 1)]);
-      });
-      if (!finite) {
+      FLEXQ_ASSIGN_OR_RETURN(const int32_t bad_row, executor_->find_nonfinite_logits(n_rows));
+      if (bad_row >= 0) {
         return Status::error(StatusCode::kNonFinite,
                              "logits of tokens %d to %d: expected finite numbers, found NaN or "
                              "infinity",
                              begin + row, begin + row + n_rows - 1);
       }
+      const auto first = static_cast<size_t>(begin + row);
+      FLEXQ_RETURN_IF_ERROR(executor_->log_probs(
+          tokens.subspan(first + 1, static_cast<size_t>(n_rows)), log_probs + first));
     }
     return Status();
   };
@@ -295,6 +289,7 @@ Status Context::score(std::span<const int32_t> tokens, float* log_probs,
           Status::error(StatusCode::kCancelled, "scoring was cancelled by the progress callback");
     }
   }
+  if (status.ok()) status = executor_->finish();
   counters_.compute_ns += now_ns() - start;
   return status;
 }

@@ -12,6 +12,7 @@
 #include "model/forward.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
+#include "runtime/sampler.h"
 
 namespace flexq {
 
@@ -71,8 +72,14 @@ class Context {
   // flexq_context_decode: all or nothing. `stop` is asked before every layer.
   Status decode(std::span<const BatchItem> items, StopCheck stop);
   int32_t output_count() const { return n_output_rows_; }
-  const float* logits_row(int32_t row) const { return executor_->logits_row(row); }
-  const float* hidden_row(int32_t row) const { return executor_->hidden_row(row); }
+  // Rows of the last decode, valid until the next one.
+  Result<const float*> logits_row(int32_t row) { return executor_->logits_row(row); }
+  Result<const float*> hidden_row(int32_t row) { return executor_->hidden_row(row); }
+
+  // Whether sample() is to be preferred to a Sampler over logits_row(), and knows these parameters.
+  bool can_sample(const SamplingParams& params) const;
+  // Draws the token for `position` from a row of logits, as Sampler does.
+  Result<SampledToken> sample(int32_t row, const SamplingParams& params, int32_t position);
 
   // flexq_context_score. log_probs: (tokens.size() - 1). progress(done, total): true cancels.
   Status score(std::span<const int32_t> tokens, float* log_probs,
@@ -91,7 +98,7 @@ class Context {
   // Forward pass over the n_tokens tokens staged in chunk_*.
   Status run_chunk(int32_t n_tokens, StopCheck stop);
   void stage_token(int32_t index, int32_t sequence, int32_t position);
-  Status check_output_rows(int32_t n_rows) const;
+  Status check_output_rows(int32_t n_rows);
 
   std::shared_ptr<const LoadedModel> model_;
   ContextPlan plan_;

@@ -21,7 +21,13 @@ Result<ContextPlan> plan_context(const Device& device, const ModelConfig& config
   plan.shape = executor_shape(config, tensors);
   ExecutorShape& shape = plan.shape;
   shape.n_threads = n_threads;
-  shape.kv_type = options.kv_type.value_or(quantized ? KvType::kF16 : KvType::kF32);
+  const bool wants_f16 = quantized || !device.supports(KvType::kF32);
+  shape.kv_type = options.kv_type.value_or(wants_f16 ? KvType::kF16 : KvType::kF32);
+  if (!device.supports(shape.kv_type)) {
+    return Status::error(StatusCode::kUnsupportedValue,
+                         "kv_type: expected f16 or i8 on device %s, found f32",
+                         device.describe().id.c_str());
+  }
 
   const int32_t trained = config.context_tokens;
   shape.context_tokens = options.context_tokens > 0 ? options.context_tokens

@@ -180,6 +180,20 @@ Result<TokenEvent> Generator::next() {
   return fail(std::move(status));
 }
 
+Result<SampledToken> Generator::sample(std::span<const int32_t> history, int32_t position) {
+  if (options_.n_alternatives == 0 && context_->can_sample(options_.sampling)) {
+    return context_->sample(0, options_.sampling, position);
+  }
+  FLEXQ_ASSIGN_OR_RETURN(const float* row, context_->logits_row(0));
+  const std::span<const float> logits(row, static_cast<size_t>(context_->plan().shape.n_vocab));
+  FLEXQ_ASSIGN_OR_RETURN(const SampledToken sampled,
+                         sampler_.sample(options_.sampling, logits, history, position));
+  if (options_.n_alternatives > 0) {
+    sampler_.most_probable(logits, options_.n_alternatives, alternatives_);
+  }
+  return sampled;
+}
+
 Status Generator::step(TokenEvent* event) {
   if (pending_ != FinishReason::kNone) {
     *event = finish(pending_);
@@ -188,15 +202,10 @@ Status Generator::step(TokenEvent* event) {
   FLEXQ_RETURN_IF_ERROR(advance());
   const int64_t begin = now_ns();
   const ExecutorShape& shape = context_->plan().shape;
-  const std::span<const float> logits(context_->logits_row(0), static_cast<size_t>(shape.n_vocab));
   const std::span<const int32_t> history = context_->cache().tokens(options_.sequence);
   const auto position = static_cast<int32_t>(history.size());
-  FLEXQ_ASSIGN_OR_RETURN(const SampledToken sampled,
-                         sampler_.sample(options_.sampling, logits, history, position));
+  FLEXQ_ASSIGN_OR_RETURN(const SampledToken sampled, sample(history, position));
   const int32_t token = sampled.token;
-  if (options_.n_alternatives > 0) {
-    sampler_.most_probable(logits, options_.n_alternatives, alternatives_);
-  }
   if (stats_.time_to_first_token_ns == 0) stats_.time_to_first_token_ns = now_ns() - start_ns_;
   if (ends_answer(token)) {
     *event = finish(FinishReason::kStop);

@@ -81,6 +81,8 @@ class Generator {
   bool ends_answer(int32_t token) const;
   // Computes the logits for the next token: the prompt at first, then the last token.
   Status advance();
+  // Draws a token from the logits: where they lie, if that device and the options allow it.
+  Result<SampledToken> sample(std::span<const int32_t> history, int32_t position);
   // One event: computes, draws and renders a token, or ends the answer.
   Status step(TokenEvent* event);
   // Ends the answer; the text that was held back is added to it and returned.

@@ -107,7 +107,7 @@ Result<std::shared_ptr<const LoadedModel>> load_model(const ModelSource& source,
                                                       const LoadOptions& options,
                                                       LoadProgress progress) {
   FLEXQ_ASSIGN_OR_RETURN(std::shared_ptr<Device> device,
-                         open_device(options.device, options.cpu_kernels));
+                         open_device(options.device, options.device_options));
   FLEXQ_ASSIGN_OR_RETURN(OpenedModel opened, open_model(source, options, WithTokenizer::kYes));
   auto model = std::make_shared<LoadedModel>();
   model->pool = std::make_unique<ThreadPool>(resolve_threads(options.n_threads));
@@ -122,7 +122,7 @@ Result<std::shared_ptr<const LoadedModel>> load_model(const ModelSource& source,
 Result<ModelPlan> plan_model(const ModelSource& source, const LoadOptions& options,
                              const ContextOptions& context_options) {
   FLEXQ_ASSIGN_OR_RETURN(std::shared_ptr<Device> device,
-                         open_device(options.device, options.cpu_kernels));
+                         open_device(options.device, options.device_options));
   FLEXQ_ASSIGN_OR_RETURN(OpenedModel opened, open_model(source, options, WithTokenizer::kNo));
   ModelPlan plan;
   plan.device = device->describe();

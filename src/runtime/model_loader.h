@@ -9,6 +9,7 @@
 
 #include "base/byte_source.h"
 #include "base/status.h"
+#include "device/device_registry.h"
 #include "runtime/context.h"
 #include "runtime/loaded_model.h"
 
@@ -27,7 +28,7 @@ struct ModelSource {
 
 struct LoadOptions {
   std::string device = "auto";
-  std::string cpu_kernels = "auto";
+  DeviceOptions device_options;
   int32_t n_threads = 0;  // 0: every processor
   int64_t max_decoded_bytes = int64_t{1} << 40;
 };

@@ -29,8 +29,9 @@ std::vector<KernelTime> measure(const KernelBenchmarkOptions& options, const std
     return time.layer == last;
   });
   REQUIRE_MESSAGE(status.ok(), status.message());
-  const bool best = options.cpu_kernels == "auto";
-  const CpuKernels* kernels = select_cpu_kernels(best ? nullptr : options.cpu_kernels.c_str());
+  const bool best = options.device_options.cpu_kernels == "auto";
+  const CpuKernels* kernels =
+      select_cpu_kernels(best ? nullptr : options.device_options.cpu_kernels.c_str());
   for (const KernelTime& time : times) {
     CHECK(time.microseconds > 0);
     CHECK(time.read_microseconds > 0);
@@ -90,7 +91,7 @@ TEST_CASE("the kernel benchmark runs each number of tokens, every policy and ker
   for (const char* kernels : cpu_kernel_names()) {
     if (select_cpu_kernels(kernels) == nullptr) continue;
     options = small_options("w6a16");
-    options.cpu_kernels = kernels;
+    options.device_options.cpu_kernels = kernels;
     CHECK(measure(options, "q_proj").size() == 1);
   }
 }
@@ -103,7 +104,7 @@ TEST_CASE("the kernel benchmark refuses what it does not know") {
   options.shape = "llama-4";
   CHECK(benchmark_kernels(options, never).code() == StatusCode::kUnsupportedValue);
   options = small_options("flexq");
-  options.cpu_kernels = "neon";
+  options.device_options.cpu_kernels = "neon";
   CHECK_FALSE(benchmark_kernels(options, never).ok());
 }
 

@@ -55,7 +55,7 @@ void check_golden(const std::string& checkpoint, const std::string& golden_path)
     while (tokens.size() < greedy.size()) {
       tokens.push_back(most_probable(logits, n_vocab));
       decode_rows(*context, 0, std::span(tokens).last(1));
-      logits = context->logits_row(0);
+      logits = value_of(context->logits_row(0));
     }
     CHECK(tokens == greedy);
   }

@@ -115,9 +115,9 @@ std::vector<ReferenceModel::Row> check_forward(const RandomModel& random,
   REQUIRE(context->output_count() == options.n_outputs);
   for (size_t row = 0; row < rows.size(); ++row) {
     const auto index = static_cast<int32_t>(row);
-    check_row("hidden", row, context->hidden_row(index), rows[row].hidden,
+    check_row("hidden", row, value_of(context->hidden_row(index)), rows[row].hidden,
               tolerance(config, rows[row].hidden));
-    check_row("logits", row, context->logits_row(index), rows[row].logits,
+    check_row("logits", row, value_of(context->logits_row(index)), rows[row].logits,
               tolerance(config, rows[row].logits));
   }
   return rows;

@@ -85,7 +85,7 @@ TEST_CASE("decoding allocates nothing") {
                                  {1, std::span(tokens).subspan(41 + i, 1), OutputRows::kLast}};
       all_ok = context->decode(items, kNeverStop).ok() && all_ok;
       all_ok = sampler
-                   .sample(sampling, {context->logits_row(0), 320}, context->cache().tokens(0),
+                   .sample(sampling, {*context->logits_row(0), 320}, context->cache().tokens(0),
                            context->cache().length(0))
                    .ok() &&
                all_ok;

@@ -43,7 +43,7 @@ std::shared_ptr<const LoadedModel> open_test_model(const std::string& path,
   source.path = path;
   LoadOptions options;
   options.device = "cpu";
-  options.cpu_kernels = cpu_kernels;
+  options.device_options.cpu_kernels = cpu_kernels;
   options.n_threads = n_threads;
   return value_of(load_model(source, options, [](int64_t, int64_t) { return false; }));
 }
@@ -91,8 +91,8 @@ OutputRowsCopy decode_rows(Context& context, std::span<const BatchItem> items) {
   require_ok(context.decode(items, kNeverStop));
   OutputRowsCopy rows;
   for (int32_t row = 0; row < context.output_count(); ++row) {
-    append_to(rows.logits, context.logits_row(row), context.plan().shape.n_vocab);
-    append_to(rows.embeddings, context.hidden_row(row), context.plan().shape.n_embd);
+    append_to(rows.logits, value_of(context.logits_row(row)), context.plan().shape.n_vocab);
+    append_to(rows.embeddings, value_of(context.hidden_row(row)), context.plan().shape.n_embd);
   }
   return rows;
 }

@@ -65,7 +65,7 @@ std::vector<float> run(const LoadedModel& model, const ExecutorShape& shape, Exe
     std::fill(rows.begin(), rows.end(), static_cast<int32_t>(n) - 1);
     require_ok(executor.final_norm(model.llama->final_norm(), rows, 0));
     require_ok(executor.logits(model.llama->lm_head(), 0, 0, shape.n_outputs));
-    const float* row = executor.logits_row(shape.n_outputs - 1);
+    const float* row = value_of(executor.logits_row(shape.n_outputs - 1));
     logits.insert(logits.end(), row, row + shape.n_vocab);
   }
   require_ok(executor.copy_page(0, 2 * per_sequence - 1));
@@ -107,7 +107,7 @@ TEST_CASE("T19_workspace_exact: nothing is touched outside, one byte less is ref
 
       const auto executor =
           value_of(device.create_executor(shape, workspace.span(), pages.span(), *model->pool));
-      executor->poison_workspace();
+      require_ok(executor->poison_workspace());
       CHECK(workspace.intact());
       const std::vector<float> logits = run(*model, shape, *executor, tokens);
       CHECK(logits.size() % static_cast<size_t>(shape.n_vocab) == 0);

@@ -1,7 +1,10 @@
 // flexq bench e2e: prefill and decode speed of whole models, against the memory's read speed.
+#include <flexq_private.h>
+
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <random>
 #include <vector>
 
@@ -59,8 +62,9 @@ double median(std::vector<double> values) {
 // Speed of `batch_size` sequences that advance together through one model.
 class Measurement {
  public:
-  Measurement(const BenchCommand& command, const Model& model, const ReadBandwidth& bandwidth,
-              int32_t batch_size, int32_t n_vocab)
+  // bandwidth: bytes per second at which the device's memory is read.
+  Measurement(const BenchCommand& command, const Model& model,
+              const std::function<double()>& bandwidth, int32_t batch_size, int32_t n_vocab)
       : command_(command),
         model_(model),
         bandwidth_(bandwidth),
@@ -78,12 +82,12 @@ class Measurement {
     for (int32_t repeat = -1; repeat < command_.n_repeats; ++repeat) {
       double prefill_seconds = 0;
       double decode_seconds = 0;
-      const double bandwidth_before = bandwidth_.sample();
+      const double bandwidth_before = bandwidth_();
       const flexq_status status = run_once(prefill_seconds, decode_seconds);
       if (status != FLEXQ_OK) return report_failure(result.shape, status);
       if (repeat < 0) continue;
       bandwidth.push_back(bandwidth_before);
-      bandwidth.push_back(bandwidth_.sample());
+      bandwidth.push_back(bandwidth_());
       prefill.push_back(batch_size_ * command_.n_prompt / prefill_seconds);
       decode.push_back(batch_size_ * command_.n_generate / decode_seconds);
     }
@@ -147,7 +151,7 @@ class Measurement {
 
   const BenchCommand& command_;
   const Model& model_;
-  const ReadBandwidth& bandwidth_;
+  const std::function<double()>& bandwidth_;
   const int32_t batch_size_;
   std::uniform_int_distribution<int32_t> any_token_;
   std::mt19937 random_;
@@ -182,6 +186,21 @@ int open_subjects(const BenchCommand& command, std::vector<Subject>& subjects) {
   return kExitOk;
 }
 
+// How fast the memory of the model's device is read: on the CPU measured by the threads that
+// compute, whenever it is asked for; elsewhere once, by copies inside the device's memory.
+int make_bandwidth(const flexq_model_info& info, std::function<double()>& bandwidth) {
+  if (std::string_view(info.device) == "cpu") {
+    auto memory = std::make_shared<ReadBandwidth>(info.n_threads);
+    bandwidth = [memory] { return memory->sample(); };
+    return kExitOk;
+  }
+  double bytes_per_second = 0;
+  const flexq_status status = flexq_private_copy_speed(info.device, &bytes_per_second);
+  if (status != FLEXQ_OK) return report_failure(info.device, status);
+  bandwidth = [bytes_per_second] { return bytes_per_second; };
+  return kExitOk;
+}
+
 int bench_model(const BenchCommand& command, const Subject& subject,
                 std::vector<BenchResult>& results) {
   BenchResult result;
@@ -194,7 +213,8 @@ int bench_model(const BenchCommand& command, const Subject& subject,
   result.info.struct_size = sizeof result.info;
   const flexq_status status = flexq_model_get_info(model.get(), &result.info);
   if (status != FLEXQ_OK) return report_failure(subject.name, status);
-  const ReadBandwidth bandwidth(result.info.n_threads);
+  std::function<double()> bandwidth;
+  if (const int code = make_bandwidth(result.info, bandwidth); code != kExitOk) return code;
   for (const int32_t batch_size : command.batch_sizes) {
     Measurement measurement(command, model, bandwidth, batch_size, result.info.n_vocab);
     if (const int code = measurement.run(result); code != kExitOk) return code;
@@ -286,9 +306,10 @@ void add_bench_e2e_command(CLI::App& parent, Work& selected) {
   add_common_options(*app, command->common);
   app->footer(
       "Tokens are random. The floor ratio compares decode steps with the time that reading all\n"
-      "weights of a step once takes at the memory's read speed (all threads sum 1 GiB, best of 3, "
-      "before\n"
-      "in the same run); it exceeds 1 where the weights fit into the processor's caches.\n"
+      "weights of a step once takes at the memory's read speed, measured in the same run (CPU: "
+      "all\n"
+      "threads sum 1 GiB, best of 3; CUDA: a copy of 1 GiB in device memory, reads and writes\n"
+      "counted, best of 5); it exceeds 1 where the weights fit into the processor's caches.\n"
       "Examples:\n"
       "  flexq bench e2e llama-2-7b.flexq ./llama-2-7b --batch 1,4,8 --json\n"
       "  flexq bench e2e --shape llama-2-7b --policy flexq,w8a8,fp16 --lm-head-bits 8\n"

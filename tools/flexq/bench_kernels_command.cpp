@@ -108,7 +108,8 @@ int32_t on_kernel_time(const flexq_kernel_time* time, void* user_data) {
   return ProgressBar::callback(++log->n_done, log->n_total, &log->progress);
 }
 
-int measure(const KernelCommand& command, std::vector<KernelTimes>& results) {
+int measure(const KernelCommand& command, const ModelOptions& options,
+            std::vector<KernelTimes>& results) {
   ProgressBar progress("measuring");
   const auto n_counts = static_cast<int32_t>(command.n_tokens.size());
   const int64_t n_total = static_cast<int64_t>(results.size()) * kMatricesPerShape * n_counts;
@@ -116,9 +117,8 @@ int measure(const KernelCommand& command, std::vector<KernelTimes>& results) {
   for (KernelTimes& times : results) {
     KernelLog log{times, progress, n_done, n_total};
     const flexq_status status = flexq_private_benchmark_kernels(
-        times.shape.c_str(), times.policy.c_str(), command.common.cpu_kernels.c_str(),
-        command.common.n_threads, command.n_tokens.data(), n_counts, command.n_repeats,
-        command.working_set_mib << 20, on_kernel_time, &log);
+        times.shape.c_str(), times.policy.c_str(), options.get(), command.n_tokens.data(), n_counts,
+        command.n_repeats, command.working_set_mib << 20, on_kernel_time, &log);
     if (status != FLEXQ_OK) return report_failure(times.shape, status);
     if (interrupt_signal() != 0) return report_interrupt();
   }
@@ -126,7 +126,8 @@ int measure(const KernelCommand& command, std::vector<KernelTimes>& results) {
 }
 
 // Wrong names are reported before anything is measured.
-int check_names(const KernelCommand& command, const std::vector<KernelTimes>& results) {
+int check_names(const KernelCommand& command, const std::vector<KernelTimes>& results,
+                ModelOptions& options) {
   for (const KernelTimes& times : results) {
     PrecisionOptions precision;
     precision.policy = times.policy;
@@ -134,7 +135,6 @@ int check_names(const KernelCommand& command, const std::vector<KernelTimes>& re
     const int code = open_synthetic_source(times.shape, precision, source);
     if (code != kExitOk) return code;
   }
-  ModelOptions options;
   return make_model_options(command.common, options);
 }
 
@@ -144,8 +144,9 @@ int bench_kernels(const KernelCommand& command) {
     for (const std::string& policy : command.policies)
       results.push_back({shape, policy});
   }
-  if (const int code = check_names(command, results); code != kExitOk) return code;
-  if (const int code = measure(command, results); code != kExitOk) return code;
+  ModelOptions options;
+  if (const int code = check_names(command, results, options); code != kExitOk) return code;
+  if (const int code = measure(command, options, results); code != kExitOk) return code;
   return print_results(command, results);
 }
 
@@ -169,14 +170,16 @@ void add_bench_kernels_command(CLI::App& parent, Work& selected) {
   add_number(*app, "--working-set", command->working_set_mib, "MIB",
              "Memory of the copies of a matrix that calls visit in turn, at least two")
       ->check(integer_from(1, 1 << 20));
-  add_json_option(*app, command->common);
-  add_threads_option(*app, command->common);
+  command->common.device = "cpu";
+  add_common_options(*app, command->common);
   add_kernels_option(*app, command->common);
   app->footer(
-      "One layer stands for all, since their shapes are equal. Calls visit copies of the matrix, "
-      "so\n"
-      "that no cache holds the weights of the next call, unless --working-set fits into one. The\n"
-      "ratio compares a call with the same threads only reading the same bytes, in the same run.\n"
+      "One layer stands for all, since their shapes are equal. Calls visit copies of the matrix,\n"
+      "so that no cache holds the weights of the next call, unless --working-set fits into one.\n"
+      "The ratio compares a call with the same threads only reading the same bytes, in the same\n"
+      "run; on CUDA with the bytes at the speed of a copy inside the device's memory, reads and\n"
+      "writes counted, and calls are timed 32 at a time by the device, without the quantization\n"
+      "of their input.\n"
       "Example:\n"
       "  flexq bench kernels --shape llama-2-7b,llama-3-8b --tokens 1,4,128 --policy flexq,w8a8\n"
       "JSON: {\"results\": [{\"shape\", \"policy\", \"layer\", \"rows\", \"cols\", \"format\",\n"

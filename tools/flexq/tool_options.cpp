@@ -20,6 +20,10 @@ int make_model_options(const CommonOptions& common, ModelOptions& options) {
       FLEXQ_OK) {
     return report_usage("--kernels");
   }
+  if (flexq_model_options_set(options.get(), "cuda.kernels", common.cuda_kernels.c_str()) !=
+      FLEXQ_OK) {
+    return report_usage("--cuda-kernels");
+  }
   return kExitOk;
 }
 
@@ -58,7 +62,9 @@ void add_threads_option(CLI::App& command, CommonOptions& options) {
 void add_common_options(CLI::App& command, CommonOptions& options) {
   add_json_option(command, options);
   add_threads_option(command, options);
-  command.add_option("--device", options.device, "auto or cpu")
+  command
+      .add_option("--device", options.device,
+                  "auto (CUDA where this machine has it, else the CPU), cpu, cuda or cuda:N")
       ->capture_default_str()
       ->type_name("ID");
 }
@@ -69,13 +75,19 @@ void add_kernels_option(CLI::App& command, CommonOptions& options) {
                   "CPU kernel set: auto, or one of those that flexq --version lists")
       ->capture_default_str()
       ->type_name("NAME");
+  command
+      .add_option("--cuda-kernels", options.cuda_kernels,
+                  "CUDA kernels of 6-bit layers with quantized inputs: auto, int8 or btc (binary "
+                  "tensor cores)")
+      ->capture_default_str()
+      ->type_name("NAME");
 }
 
 void add_kv_type_option(CLI::App& command, std::string& kv_type) {
   command
       .add_option("--kv-type", kv_type,
                   "Keys and values in the cache: f16, f32, i8 (one scale per token and head), or "
-                  "auto: f16, f32 for an unquantized checkpoint")
+                  "auto: f16, on the CPU f32 for an unquantized checkpoint")
       ->capture_default_str()
       ->type_name("TYPE");
 }

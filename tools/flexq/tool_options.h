@@ -15,7 +15,8 @@ struct CommonOptions {
   bool json = false;
   int32_t n_threads = 0;
   std::string device = "auto";
-  std::string cpu_kernels = "auto";  // where add_kernels_option was called
+  std::string cpu_kernels = "auto";   // where add_kernels_option was called
+  std::string cuda_kernels = "auto";  // likewise
 };
 
 // The work of the command that the command line asked for; returns an exit code.
@@ -43,7 +44,7 @@ void add_common_options(CLI::App& command, CommonOptions& options);
 void add_json_option(CLI::App& command, CommonOptions& options);
 void add_threads_option(CLI::App& command, CommonOptions& options);
 
-// --kernels, for measurements of one CPU kernel set.
+// --kernels and --cuda-kernels, for measurements of one kernel set.
 void add_kernels_option(CLI::App& command, CommonOptions& options);
 
 // --kv-type.

@@ -149,6 +149,11 @@ Status CpuDevice::store_rows(const DeviceTensorDesc& desc, int64_t row_begin, in
   return Status();
 }
 
+Status CpuDevice::copy(uint8_t* to, const uint8_t* from, int64_t bytes) {
+  memcpy(to, from, static_cast<size_t>(bytes));
+  return Status();
+}
+
 DeviceMatrix CpuDevice::matrix_at(const DeviceTensorDesc& desc, const uint8_t* data) const {
   DeviceMatrix matrix;
   matrix.format = desc.is_vector ? WeightFormat::kF32 : desc.format;

@@ -11,10 +11,12 @@ class CpuDevice : public Device {
   explicit CpuDevice(const CpuKernels& kernels) : kernels_(kernels) {}
 
   DeviceDescription describe() const override;
+  bool supports(KvType) const override { return true; }
   Result<std::unique_ptr<DeviceBuffer>> allocate(int64_t bytes, const char* what) override;
   Result<int64_t> tensor_bytes(const DeviceTensorDesc& desc) const override;
   Status store_rows(const DeviceTensorDesc& desc, int64_t row_begin, int64_t n_rows,
                     const uint8_t* values, const uint16_t* scales, uint8_t* destination) override;
+  Status copy(uint8_t* to, const uint8_t* from, int64_t bytes) override;
   DeviceMatrix matrix_at(const DeviceTensorDesc& desc, const uint8_t* data) const override;
   Result<int64_t> workspace_bytes(const ExecutorShape& shape) const override;
   Result<std::unique_ptr<Executor>> create_executor(const ExecutorShape& shape,

@@ -1,6 +1,7 @@
 #include "device/cpu/cpu_executor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 
@@ -13,6 +14,24 @@ KvElement kv_element(KvType type) {
   return type == KvType::kF16   ? KvElement::kF16
          : type == KvType::kF32 ? KvElement::kF32
                                 : KvElement::kI8;
+}
+
+// ln softmax(logits)[token], summed in double in ascending order.
+float log_probability(const float* logits, int32_t n_vocab, int32_t token) {
+  const double largest = *std::max_element(logits, logits + n_vocab);
+  double sum = 0;
+  for (int32_t i = 0; i < n_vocab; ++i)
+    sum += std::exp(logits[i] - largest);
+  return static_cast<float>(logits[token] - largest - std::log(sum));
+}
+
+bool all_finite(const float* values, int64_t n) {
+  // An exponent of all ones marks NaN and infinity; -ffast-math would be free to drop
+  // std::isfinite.
+  bool finite = true;
+  for (int64_t i = 0; i < n; ++i)
+    finite = finite && std::isfinite(values[i]);
+  return finite;
 }
 
 }  // namespace
@@ -251,12 +270,32 @@ Status CpuExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, in
   return Status();
 }
 
-const float* CpuExecutor::hidden_row(int32_t row) const {
-  return buffers_.hidden + int64_t{row} * shape_.n_embd;
+int32_t CpuExecutor::find_nonfinite(const float* rows, int64_t n, int32_t n_rows) const {
+  std::atomic<int32_t> first{n_rows};
+  pool_.parallel_for(n_rows, [&](int64_t row, int) {
+    if (all_finite(rows + row * n, n)) return;
+    const auto found = static_cast<int32_t>(row);
+    int32_t least = first.load();
+    while (found < least && !first.compare_exchange_weak(least, found)) {
+    }
+  });
+  return first.load() == n_rows ? -1 : first.load();
 }
 
-const float* CpuExecutor::logits_row(int32_t row) const {
-  return buffers_.logits + int64_t{row} * shape_.n_vocab;
+Result<int32_t> CpuExecutor::find_nonfinite_logits(int32_t n_rows) {
+  return find_nonfinite(buffers_.logits, shape_.n_vocab, n_rows);
+}
+
+Result<int32_t> CpuExecutor::find_nonfinite_hidden(int32_t n_rows) {
+  return find_nonfinite(buffers_.hidden, shape_.n_embd, n_rows);
+}
+
+Status CpuExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs) {
+  pool_.parallel_for(static_cast<int64_t>(tokens.size()), [&](int64_t row, int) {
+    log_probs[row] = log_probability(logits_of(static_cast<int32_t>(row)), shape_.n_vocab,
+                                     tokens[static_cast<size_t>(row)]);
+  });
+  return Status();
 }
 
 Status CpuExecutor::copy_page(int32_t from, int32_t to) {
@@ -265,9 +304,10 @@ Status CpuExecutor::copy_page(int32_t from, int32_t to) {
   return Status();
 }
 
-void CpuExecutor::poison_workspace() {
+Status CpuExecutor::poison_workspace() {
   // Every float becomes a NaN; the page addresses are rewritten by begin().
   memset(buffers_.x, 0xff, static_cast<size_t>(workspace_bytes_));
+  return Status();
 }
 
 }  // namespace flexq

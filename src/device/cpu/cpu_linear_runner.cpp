@@ -1,4 +1,6 @@
 // CpuDevice's LinearRunner: one linear layer at a time, on random activations.
+#include <chrono>
+
 #include "base/checked.h"
 #include "base/memory.h"
 #include "device/cpu/cpu_device.h"
@@ -35,7 +37,17 @@ class CpuLinearRunner : public LinearRunner {
     return Status();
   }
 
-  Status run(const DeviceLinear& linear) override {
+  Result<double> time(std::span<const DeviceLinear> linears) override {
+    using Clock = std::chrono::steady_clock;
+    const Clock::time_point begin = Clock::now();
+    for (const DeviceLinear& linear : linears)
+      run(linear);
+    const std::chrono::duration<double, std::micro> taken = Clock::now() - begin;
+    return taken.count() / static_cast<double>(linears.size());
+  }
+
+ private:
+  void run(const DeviceLinear& linear) {
     const CpuLinear engine(
         kernels_,
         {reinterpret_cast<int8_t*>(codes_.data()), reinterpret_cast<float*>(scales_.data()),
@@ -46,10 +58,8 @@ class CpuLinearRunner : public LinearRunner {
     engine.for_blocks(CpuLinear::block_count(linear), [&](int64_t begin, int64_t end) {
       engine.apply(linear, input, begin, end, reinterpret_cast<float*>(output_.data()));
     });
-    return Status();
   }
 
- private:
   const CpuKernels& kernels_;
   ThreadPool& pool_;
   int32_t n_tokens_ = 0;

@@ -3,29 +3,9 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "device/workspace_carver.h"
 
 namespace flexq {
-namespace {
-
-// Hands out aligned pieces of a block, or only adds up their sizes when the block is null.
-class Carver {
- public:
-  explicit Carver(uint8_t* base) : base_(base) {}
-
-  template <typename T>
-  void take(T*& pointer, int64_t rows, int64_t cols) {
-    const int64_t offset = used_.value();
-    used_.add(CheckedSize(rows).mul(cols).mul(sizeof(T)).value()).align_up(kDeviceAlignment);
-    if (base_ != nullptr && used_.valid()) pointer = reinterpret_cast<T*>(base_ + offset);
-  }
-  const CheckedSize& used() const { return used_; }
-
- private:
-  uint8_t* base_;
-  CheckedSize used_{0};
-};
-
-}  // namespace
 
 int64_t score_stride(const ExecutorShape& shape) {
   return align_up(shape.context_tokens, 16);
@@ -38,7 +18,7 @@ Result<int64_t> carve_cpu_workspace(const ExecutorShape& shape, uint8_t* base,
   const int64_t kv_width = int64_t{shape.n_kv_heads} * shape.head_dim;
   CpuWorkspace unused;
   CpuWorkspace& out = buffers != nullptr ? *buffers : unused;
-  Carver carver(base);
+  WorkspaceCarver carver(base, kDeviceAlignment);
   carver.take(out.x, chunk, shape.n_embd);
   carver.take(out.normed, chunk, shape.n_embd);
   carver.take(out.q, chunk, q_width);

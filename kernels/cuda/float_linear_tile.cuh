@@ -1,0 +1,194 @@
+// out = W x for many tokens with fp32 activations: bound by the TF32 tensor cores.
+//
+// Grid: (ceil(n_tokens / tile tokens), ceil(N / tile rows)); kWarpsM * kWarpsN warps. A warp makes
+// kBlocks * 16 rows x kTokenTiles * 8 tokens. Stages of 32 columns go through a ring of kTileRing
+// buffers in dynamic shared memory, filled by cp.async kTileRing - 1 stages ahead: weights as the
+// lanes own them (float_weight_fragments.cuh), activations as (tokens, 8 pieces of 4 floats), piece
+// 2t + h being half h of lane t's run; pieces of odd tokens are swapped in pairs so that the
+// 16-byte reads of 8 lanes, runs of two tokens, hit 32 banks.
+//
+// Order of sums: that of float_linear_decode.cuh. Per group of 128 columns 16 mma.m16n8k8 in
+// ascending steps from 0, then total = fma(group sum, scale of the group, total).
+// N, K and n_tokens are arbitrary.
+#pragma once
+
+#include "kernels/cuda/float_weight_fragments.cuh"
+
+namespace flexq::float_linear {
+
+inline constexpr int kTileRing = 3;
+
+template <int kWarpsM_, int kWarpsN_, int kBlocks_, int kTokenTiles_>
+struct Tile {
+  static constexpr int kWarpsM = kWarpsM_;          // warps along rows
+  static constexpr int kWarpsN = kWarpsN_;          // warps along tokens
+  static constexpr int kBlocks = kBlocks_;          // blocks of 16 rows per warp
+  static constexpr int kTokenTiles = kTokenTiles_;  // tiles of 8 tokens per warp
+  static constexpr int kWarps = kWarpsM * kWarpsN;
+  static constexpr int kThreads = kWarps * 32;
+  static constexpr int kCtaBlocks = kWarpsM * kBlocks;
+  static constexpr int kRows = kCtaBlocks * kBlockRows;
+  static constexpr int kTokens = kWarpsN * kTokenTiles * 8;
+  static_assert(kCtaBlocks == kWarps, "each warp copies the weights of one block");
+};
+using LargeTile = Tile<2, 4, 4, 4>;  // 128 rows x 128 tokens
+using SmallTile = Tile<2, 2, 2, 4>;  // 64 rows x 64 tokens: when large ones leave processors idle
+
+inline constexpr int kTokenStageBytes = kStageColumns * 4;
+
+template <typename T, WeightFormat kFormat>
+inline constexpr int kTileStageBytes =
+    T::kCtaBlocks* Fragments<kFormat>::kStageBytes + T::kTokens* kTokenStageBytes;
+
+// Bytes of one stage of activations: token i of the tile, piece p at swizzled(i, p).
+__device__ inline int swizzled(int token, int piece) {
+  return token * kTokenStageBytes + (piece ^ (token & 1)) * 16;
+}
+
+template <typename T, int kLaneColumns>
+__device__ inline void copy_activations(const LinearArgs& args, int64_t first_token, int64_t group,
+                                        int stage, uint8_t* shared) {
+  constexpr int kPieces = T::kTokens * 8;
+  static_assert(kPieces % T::kThreads == 0, "every thread copies the same number of pieces");
+#pragma unroll
+  for (int i = 0; i < kPieces / T::kThreads; ++i) {
+    const int piece = static_cast<int>(threadIdx.x) + i * T::kThreads;
+    const int token = piece / 8;
+    const int64_t column =
+        group * kGroupSize + run_column<kLaneColumns>(piece % 8 / 2, stage) + piece % 2 * 4;
+    // Columns past K and tokens past the end are zeros and are not read.
+    const bool there = first_token + token < args.n_tokens && column < args.n_cols;
+    const int valid = there ? static_cast<int>(min(int64_t{4}, args.n_cols - column)) * 4 : 0;
+    const float* from = there ? args.x + (first_token + token) * args.x_stride + column : args.x;
+    uint8_t* to = shared + swizzled(token, piece % 8);
+    if (args.vector_x) {
+      float_copy::copy16(to, from, valid);
+    } else {
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const bool element = k * 4 < valid;
+        float_copy::copy4(to + k * 4, element ? from + k : args.x, element ? 4 : 0);
+      }
+    }
+  }
+}
+
+template <WeightFormat kFormat, typename T>
+__global__ void __launch_bounds__(T::kThreads) float_linear_tile(const LinearArgs args) {
+  using F = Fragments<kFormat>;
+  constexpr bool kGrouped =
+      kFormat == WeightFormat::kInt6Group || kFormat == WeightFormat::kInt8Group;
+  constexpr int kWeightBytes = T::kCtaBlocks * F::kStageBytes;
+  constexpr int kStageBytes = kTileStageBytes<T, kFormat>;
+  extern __shared__ __align__(128) uint8_t tile_ring[];
+
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int warp_m = warp % T::kWarpsM;
+  const int warp_n = warp / T::kWarpsM;
+  const int64_t first_token = int64_t{blockIdx.x} * T::kTokens;
+  const int64_t first_block = int64_t{blockIdx.y} * T::kCtaBlocks;
+  const int64_t last_block = (args.n_rows - 1) / kBlockRows;
+  const int n_stages = args.n_stages;
+
+  // Blocks past the end stand for the last one and are not stored.
+  const int64_t copied_block = min(first_block + warp, last_block);
+  const auto copy = [&](int stage) {
+    if (stage < n_stages) {
+      uint8_t* shared = tile_ring + stage % kTileRing * kStageBytes;
+      F::copy_stage(args, copied_block, stage / kGroupStages, stage % kGroupStages, lane,
+                    shared + warp * F::kStageBytes);
+      copy_activations<T, F::kLaneColumns>(args, first_token, stage / kGroupStages,
+                                           stage % kGroupStages, shared + kWeightBytes);
+    }
+    float_copy::commit();
+  };
+#pragma unroll
+  for (int stage = 0; stage < kTileRing - 1; ++stage)
+    copy(stage);
+
+  float total[T::kBlocks][T::kTokenTiles][4] = {};
+  float acc[T::kBlocks][T::kTokenTiles][4] = {};
+  for (int stage = 0; stage < n_stages; ++stage) {
+    float_copy::wait_group<kTileRing - 2>();
+    // Every thread sees the stage, and has left the buffer that is filled next.
+    __syncthreads();
+    copy(stage + kTileRing - 1);
+
+    const uint8_t* weights = tile_ring + stage % kTileRing * kStageBytes;
+    const uint8_t* tokens = weights + kWeightBytes;
+    uint32_t b[T::kTokenTiles][8];
+#pragma unroll
+    for (int tile = 0; tile < T::kTokenTiles; ++tile) {
+      const int token = (warp_n * T::kTokenTiles + tile) * 8 + lane / 4;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const float4 v =
+            *reinterpret_cast<const float4*>(tokens + swizzled(token, lane % 4 * 2 + half));
+        b[tile][half * 4] = to_tf32(v.x);
+        b[tile][half * 4 + 1] = to_tf32(v.y);
+        b[tile][half * 4 + 2] = to_tf32(v.z);
+        b[tile][half * 4 + 3] = to_tf32(v.w);
+      }
+    }
+#pragma unroll
+    for (int block = 0; block < T::kBlocks; ++block) {
+      uint32_t words[F::kStageWords];
+      uint32_t row[8];
+      uint32_t row8[8];
+      F::read_stage(weights + (warp_m * T::kBlocks + block) * F::kStageBytes, lane, words);
+      F::unpack(words, row, row8);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+#pragma unroll
+        for (int tile = 0; tile < T::kTokenTiles; ++tile) {
+          mma_m16n8k8(acc[block][tile], row[2 * j], row8[2 * j], row[2 * j + 1], row8[2 * j + 1],
+                      b[tile][2 * j], b[tile][2 * j + 1]);
+        }
+      }
+    }
+
+    if (stage % kGroupStages == kGroupStages - 1 || stage == n_stages - 1) {
+#pragma unroll
+      for (int block = 0; block < T::kBlocks; ++block) {
+        float scale = 1.0f;
+        float scale8 = 1.0f;
+        if constexpr (kGrouped) {
+          const int64_t b16 = min(first_block + warp_m * T::kBlocks + block, last_block);
+          const int group = stage / kGroupStages;
+          scale =
+              scale_value(F::group_scale_bits(args, b16, group, lane / 4), args.scale_multiplier);
+          scale8 = scale_value(F::group_scale_bits(args, b16, group, lane / 4 + 8),
+                               args.scale_multiplier);
+        }
+#pragma unroll
+        for (int tile = 0; tile < T::kTokenTiles; ++tile) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            total[block][tile][i] =
+                __fmaf_rn(acc[block][tile][i], i < 2 ? scale : scale8, total[block][tile][i]);
+            acc[block][tile][i] = 0.0f;
+          }
+        }
+      }
+    }
+  }
+
+#pragma unroll
+  for (int block = 0; block < T::kBlocks; ++block) {
+#pragma unroll
+    for (int tile = 0; tile < T::kTokenTiles; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int64_t row =
+            (first_block + warp_m * T::kBlocks + block) * kBlockRows + lane / 4 + i / 2 * 8;
+        const int64_t token =
+            first_token + (warp_n * T::kTokenTiles + tile) * 8 + lane % 4 * 2 + i % 2;
+        if (row < args.n_rows && token < args.n_tokens)
+          store_sum<kFormat>(args, row, token, total[block][tile][i]);
+      }
+    }
+  }
+}
+
+}  // namespace flexq::float_linear

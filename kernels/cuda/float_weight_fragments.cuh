@@ -1,0 +1,351 @@
+// How a lane reads its share of any weight format and turns it into TF32 operands: what the two
+// kernels of float_linear.cu have in common, so that their sums have the same order.
+//
+// A matrix is cut into blocks of 16 rows and groups of 128 columns, a group into 4 stages of 32
+// columns. Lane l (g = l / 4, t = l % 4) owns rows g and g + 8 and, in each stage, a run of 8
+// consecutive columns: with kLaneColumns L = 8, 16 or 32 columns owned in a row,
+//     run_column(t, stage) = stage / (L/8) * 4L + t * L + stage % (L/8) * 8,
+// so that a lane's loads from global memory are 16 bytes wide. Step j = 0..3 of a stage is one
+// mma.m16n8k8: its k = t and t + 4 are columns 2j and 2j + 1 of lane t's run. Dense rows and int8
+// rows end in zeros at cuda_padded_cols(K): their last group may have 2 stages only.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/float_async_copy.cuh"
+#include "kernels/cuda/mma_tf32.cuh"
+#include "kernels/layout/cuda_int8_layout.h"
+
+namespace flexq::float_linear {
+
+inline constexpr int kBlockRows = 16;
+inline constexpr int kStageColumns = 32;
+inline constexpr int kGroupStages = kGroupSize / kStageColumns;
+
+// The parameters of both kernels.
+struct LinearArgs {
+  const uint8_t* values;  // as in CudaMatrix
+  const uint8_t* scales;
+  const float* x;     // (n_tokens, K)
+  const float* bias;  // (N) or null
+  float* out;         // (n_tokens, N)
+  int64_t n_rows;     // N
+  int64_t n_cols;     // K
+  int64_t n_tokens;
+  int64_t x_stride;
+  int64_t out_stride;
+  int32_t n_stages;        // of all columns
+  float scale_multiplier;  // for the kernel: with the 1/4 of 6-bit codes
+  bool add;
+  bool vector_x;  // rows of x start on 16 bytes
+};
+
+__device__ inline int64_t n_groups_of(const LinearArgs& args) {
+  return (args.n_stages + kGroupStages - 1) / kGroupStages;
+}
+__device__ inline int64_t padded_cols_of(const LinearArgs& args) {
+  return int64_t{args.n_stages} * kStageColumns;
+}
+
+// First column, inside its group, of the run of lane t in a stage.
+template <int kLaneColumns>
+__device__ constexpr int run_column(int t, int stage) {
+  constexpr int kRuns = kLaneColumns / 8;
+  return stage / kRuns * 4 * kLaneColumns + t * kLaneColumns + stage % kRuns * 8;
+}
+
+// Weights are read once by one multiprocessor: no line of L1 for them.
+__device__ inline uint4 load16_once(const void* global) {
+  uint4 v;
+  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
+      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+      : "l"(global));
+  return v;
+}
+__device__ inline void put(uint32_t* words, uint4 v) {
+  words[0] = v.x;
+  words[1] = v.y;
+  words[2] = v.z;
+  words[3] = v.w;
+}
+
+// Four signed bytes to floats, exactly: 2^23 + (b + 128) is a float whose low byte is b + 128.
+__device__ inline void bytes_to_floats(uint32_t bytes, uint32_t* out) {
+  const uint32_t biased = bytes ^ 0x80808080u;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t shifted = __byte_perm(biased, 0x4b000000u, 0x7540u + static_cast<uint32_t>(i));
+    out[i] = __float_as_uint(__uint_as_float(shifted) - 8388736.0f);
+  }
+}
+
+// One format: how many words a lane holds of a group and of a stage, how it reads them from global
+// memory (load_group, for the decode kernel) or through shared memory (copy_stage and read_stage,
+// for the tile kernel), and what they mean (unpack: the runs of rows g and g + 8).
+template <WeightFormat kFormat>
+struct Fragments;
+
+// Row r of a dense or int8 matrix; rows past the end stand for the last one and are never stored.
+__device__ inline int64_t existing_row(const LinearArgs& args, int64_t row) {
+  return row < args.n_rows ? row : args.n_rows - 1;
+}
+
+// Row-major rows of kElementBytes, kLaneColumns = what fits 16 bytes, at least 8.
+template <int kElementBytes>
+struct RowFragments {
+  static constexpr int kLaneColumns = kElementBytes == 1 ? 16 : 8;
+  static constexpr int kRunBytes = 8 * kElementBytes;
+  static constexpr int kStageWords = 2 * kRunBytes / 4;
+  static constexpr int kGroupWords = kStageWords * kGroupStages;
+  static constexpr int kStageBytes = kStageWords * 4 * 32;  // of a block, in shared memory
+  // 16-byte loads per row: one covers two stages of int8 and half a stage of fp32.
+  static constexpr int kRowLoads = kGroupStages * kRunBytes / 16;
+
+  // raw: the 16-byte loads of row g, then those of row g + 8. n_stages: 2 or 4.
+  __device__ static void load_group(const LinearArgs& args, int64_t block, int64_t group,
+                                    int n_stages, int lane, uint32_t (&raw)[kGroupWords]) {
+    const int64_t row_bytes = padded_cols_of(args) * kElementBytes;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t row = existing_row(args, block * kBlockRows + lane / 4 + half * 8);
+      const uint8_t* from = args.values + row * row_bytes + group * kGroupSize * kElementBytes;
+#pragma unroll
+      for (int i = 0; i < kRowLoads; ++i) {
+        const int stage = i * kGroupStages / kRowLoads;
+        const int byte = run_column<kLaneColumns>(lane % 4, stage) * kElementBytes +
+                         (kRunBytes > 16 ? i % 2 * 16 : 0);
+        if (stage < n_stages) put(&raw[(half * kRowLoads + i) * 4], load16_once(from + byte));
+      }
+    }
+  }
+
+  __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
+                                     uint32_t (&words)[kStageWords]) {
+    constexpr int kRunWords = kRunBytes / 4;
+#pragma unroll
+    for (int i = 0; i < kStageWords; ++i)
+      words[i] = raw[i / kRunWords * (kGroupWords / 2) + stage * kRunWords + i % kRunWords];
+  }
+
+  // Piece p of lane l lies at (p * 32 + l) * the bytes of a piece.
+  __device__ static void copy_stage(const LinearArgs& args, int64_t block, int64_t group, int stage,
+                                    int lane, uint8_t* shared) {
+    const int64_t row_bytes = padded_cols_of(args) * kElementBytes;
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const int64_t row = existing_row(args, block * kBlockRows + lane / 4 + half * 8);
+      const uint8_t* from =
+          args.values + row * row_bytes +
+          (group * kGroupSize + run_column<kLaneColumns>(lane % 4, stage)) * kElementBytes;
+      if constexpr (kRunBytes == 8) {
+        float_copy::copy8(shared + (half * 32 + lane) * 8, from, 8);
+      } else {
+#pragma unroll
+        for (int i = 0; i < kRunBytes / 16; ++i) {
+          float_copy::copy16(shared + ((half * (kRunBytes / 16) + i) * 32 + lane) * 16,
+                             from + i * 16, 16);
+        }
+      }
+    }
+  }
+
+  __device__ static void read_stage(const uint8_t* shared, int lane,
+                                    uint32_t (&words)[kStageWords]) {
+    if constexpr (kRunBytes == 8) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const uint2 v = *reinterpret_cast<const uint2*>(shared + (half * 32 + lane) * 8);
+        words[half * 2] = v.x;
+        words[half * 2 + 1] = v.y;
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < kStageWords / 4; ++i)
+        put(&words[i * 4], *reinterpret_cast<const uint4*>(shared + (i * 32 + lane) * 16));
+    }
+  }
+
+  __device__ static uint16_t group_scale_bits(const LinearArgs&, int64_t, int64_t, int) {
+    return 0x3c00u;  // 1.0: dense weights are what they are; rows of int8 are scaled at the end
+  }
+};
+
+template <>
+struct Fragments<WeightFormat::kF32> : RowFragments<4> {
+  __device__ static void unpack(const uint32_t (&words)[kStageWords], uint32_t (&row)[8],
+                                uint32_t (&row8)[8]) {
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+      row[i] = to_tf32(__uint_as_float(words[i]));
+      row8[i] = to_tf32(__uint_as_float(words[8 + i]));
+    }
+  }
+};
+
+template <>
+struct Fragments<WeightFormat::kF16> : RowFragments<2> {
+  __device__ static void unpack_row(const uint32_t* words, uint32_t* row) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      __half2_raw pair;
+      pair.x = static_cast<uint16_t>(words[i] & 0xffffu);
+      pair.y = static_cast<uint16_t>(words[i] >> 16);
+      const float2 two = __half22float2(pair);
+      row[2 * i] = __float_as_uint(two.x);
+      row[2 * i + 1] = __float_as_uint(two.y);
+    }
+  }
+  __device__ static void unpack(const uint32_t (&words)[kStageWords], uint32_t (&row)[8],
+                                uint32_t (&row8)[8]) {
+    unpack_row(&words[0], row);
+    unpack_row(&words[4], row8);
+  }
+};
+
+template <>
+struct Fragments<WeightFormat::kBF16> : RowFragments<2> {
+  __device__ static void unpack(const uint32_t (&words)[kStageWords], uint32_t (&row)[8],
+                                uint32_t (&row8)[8]) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      row[2 * i] = words[i] << 16;
+      row[2 * i + 1] = words[i] & 0xffff0000u;
+      row8[2 * i] = words[4 + i] << 16;
+      row8[2 * i + 1] = words[4 + i] & 0xffff0000u;
+    }
+  }
+};
+
+template <>
+struct Fragments<WeightFormat::kInt8Row> : RowFragments<1> {
+  __device__ static void unpack(const uint32_t (&words)[kStageWords], uint32_t (&row)[8],
+                                uint32_t (&row8)[8]) {
+    bytes_to_floats(words[0], &row[0]);
+    bytes_to_floats(words[1], &row[4]);
+    bytes_to_floats(words[2], &row8[0]);
+    bytes_to_floats(words[3], &row8[4]);
+  }
+};
+
+// fp16 bits of the scale of row `row` of a block; blocks past the end are never asked for.
+__device__ inline uint16_t unit_scale_bits(const LinearArgs& args, int64_t block, int64_t group,
+                                           int row) {
+  const int64_t unit = block * n_groups_of(args) + group;
+  return reinterpret_cast<const uint16_t*>(args.scales)[unit * kBlockRows + row];
+}
+
+template <>
+struct Fragments<WeightFormat::kInt8Group> {
+  static constexpr int kLaneColumns = 32;
+  static constexpr int kStageWords = 4;
+  static constexpr int kGroupWords = 16;
+  static constexpr int kStageBytes = 512;
+
+  __device__ static const uint8_t* unit(const LinearArgs& args, int64_t block, int64_t group) {
+    return args.values + (block * n_groups_of(args) + group) * cuda_int8::kUnitBytes8;
+  }
+  __device__ static void load_group(const LinearArgs& args, int64_t block, int64_t group, int,
+                                    int lane, uint32_t (&raw)[kGroupWords]) {
+    const uint8_t* from = unit(args, block, group) + lane * 16;
+#pragma unroll
+    for (int i = 0; i < kGroupStages; ++i)
+      put(&raw[i * 4], load16_once(from + i * 512));
+  }
+  __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
+                                     uint32_t (&words)[kStageWords]) {
+#pragma unroll
+    for (int i = 0; i < kStageWords; ++i)
+      words[i] = raw[stage * 4 + i];
+  }
+  __device__ static void copy_stage(const LinearArgs& args, int64_t block, int64_t group, int stage,
+                                    int lane, uint8_t* shared) {
+    float_copy::copy16(shared + lane * 16, unit(args, block, group) + (stage * 32 + lane) * 16, 16);
+  }
+  __device__ static void read_stage(const uint8_t* shared, int lane,
+                                    uint32_t (&words)[kStageWords]) {
+    put(words, *reinterpret_cast<const uint4*>(shared + lane * 16));
+  }
+  __device__ static void unpack(const uint32_t (&words)[kStageWords], uint32_t (&row)[8],
+                                uint32_t (&row8)[8]) {
+    bytes_to_floats(words[0], &row[0]);
+    bytes_to_floats(words[2], &row[4]);
+    bytes_to_floats(words[1], &row8[0]);
+    bytes_to_floats(words[3], &row8[4]);
+  }
+  __device__ static uint16_t group_scale_bits(const LinearArgs& args, int64_t block, int64_t group,
+                                              int row) {
+    return unit_scale_bits(args, block, group, row);
+  }
+};
+
+// words: the two words of nibbles and the word of crumbs of a step. The floats are 4 * q.
+template <>
+struct Fragments<WeightFormat::kInt6Group> {
+  static constexpr int kLaneColumns = 32;
+  static constexpr int kStageWords = 3;
+  static constexpr int kGroupWords = 12;
+  static constexpr int kStageBytes = 384;
+  static constexpr uint32_t kNibbles = 0xf0f0f0f0u;
+  static constexpr uint32_t kCrumbs = 0x0c0c0c0cu;
+
+  __device__ static const uint8_t* unit(const LinearArgs& args, int64_t block, int64_t group) {
+    return args.values + (block * n_groups_of(args) + group) * cuda_int8::kUnitBytes6;
+  }
+  __device__ static void load_group(const LinearArgs& args, int64_t block, int64_t group, int,
+                                    int lane, uint32_t (&raw)[kGroupWords]) {
+    const uint8_t* from = unit(args, block, group) + lane * 16;
+#pragma unroll
+    for (int i = 0; i < 3; ++i)
+      put(&raw[i * 4], load16_once(from + i * 512));
+  }
+  __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
+                                     uint32_t (&words)[kStageWords]) {
+    words[0] = raw[stage * 2];
+    words[1] = raw[stage * 2 + 1];
+    words[2] = raw[8 + stage];
+  }
+  __device__ static void copy_stage(const LinearArgs& args, int64_t block, int64_t group, int stage,
+                                    int lane, uint8_t* shared) {
+    const uint8_t* from = unit(args, block, group) + lane * 16;
+    float_copy::copy8(shared + lane * 8, from + stage / 2 * 512 + stage % 2 * 8, 8);
+    float_copy::copy4(shared + 256 + lane * 4, from + 1024 + stage * 4, 4);
+  }
+  __device__ static void read_stage(const uint8_t* shared, int lane,
+                                    uint32_t (&words)[kStageWords]) {
+    const uint2 nibbles = *reinterpret_cast<const uint2*>(shared + lane * 8);
+    words[0] = nibbles.x;
+    words[1] = nibbles.y;
+    words[2] = *reinterpret_cast<const uint32_t*>(shared + 256 + lane * 4);
+  }
+  __device__ static void unpack(const uint32_t (&words)[kStageWords], uint32_t (&row)[8],
+                                uint32_t (&row8)[8]) {
+    const uint32_t crumbs = words[2];
+    bytes_to_floats((words[0] & kNibbles) | (crumbs & kCrumbs), &row[0]);
+    bytes_to_floats((words[1] & kNibbles) | ((crumbs >> 2) & kCrumbs), &row[4]);
+    bytes_to_floats(((words[0] << 4) & kNibbles) | ((crumbs << 2) & kCrumbs), &row8[0]);
+    bytes_to_floats(((words[1] << 4) & kNibbles) | ((crumbs >> 4) & kCrumbs), &row8[4]);
+  }
+  __device__ static uint16_t group_scale_bits(const LinearArgs& args, int64_t block, int64_t group,
+                                              int row) {
+    return unit_scale_bits(args, block, group, row);
+  }
+};
+
+__device__ inline float scale_value(uint16_t bits, float multiplier) {
+  __half_raw raw;
+  raw.x = bits;
+  return __half2float(__half(raw)) * multiplier;
+}
+
+// What becomes of a finished sum: the scale of an int8 row, the bias, the old value.
+template <WeightFormat kFormat>
+__device__ inline void store_sum(const LinearArgs& args, int64_t row, int64_t token, float sum) {
+  if constexpr (kFormat == WeightFormat::kInt8Row)
+    sum = __fmul_rn(sum, reinterpret_cast<const float*>(args.scales)[row]);
+  if (args.bias != nullptr) sum = __fadd_rn(sum, args.bias[row]);
+  float* out = args.out + token * args.out_stride + row;
+  *out = args.add ? __fadd_rn(*out, sum) : sum;
+}
+
+}  // namespace flexq::float_linear

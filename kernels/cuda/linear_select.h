@@ -1,0 +1,102 @@
+// Which kernel multiplies a quantized matrix: pure functions, no CUDA header, tested without a GPU.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/cuda_family.h"
+#include "kernels/layout/cuda_int8_layout.h"
+
+namespace flexq {
+
+// Slices of the groups of a quantized (N, K) matrix whose sums are formed apart and then added. One
+// for every shape: warps share the groups of a row block by exchanging exact integer dots through
+// shared memory, so that no float sum is split, prefill needs no second accumulator and the results
+// have the bits of the CPU.
+constexpr int32_t k_slices(int64_t /*n_rows*/, int64_t /*n_cols*/) {
+  return 1;
+}
+
+enum class LinearKernel : int32_t {
+  kBinary,       // btc_kernels.h
+  kInt8Dp4a,     // int8_linear_dp4a.cu
+  kInt8Decode,   // int8_linear_decode.cu
+  kInt8Prefill,  // int8_linear_prefill.cu
+};
+
+// Rows x tokens of a CTA of the prefill kernel.
+enum class Int8Tile : int32_t { k32x64, k64x64, k128x128 };
+
+constexpr int64_t tile_rows(Int8Tile tile) {
+  return tile == Int8Tile::k32x64 ? 32 : tile == Int8Tile::k64x64 ? 64 : 128;
+}
+constexpr int64_t tile_tokens(Int8Tile tile) {
+  return tile == Int8Tile::k128x128 ? 128 : 64;
+}
+
+// One product to compute.
+struct LinearProblem {
+  int32_t sm = 0;  // compute capability: 90 for 9.0
+  int32_t n_sms = 0;
+  CudaFamily family = CudaFamily::kInt8;
+  int32_t weight_bits = 6;
+  int64_t n_rows = 0;
+  int64_t n_cols = 0;
+  int64_t n_tokens = 0;
+};
+
+struct LinearConfig {
+  LinearKernel kernel = LinearKernel::kInt8Dp4a;
+  Int8Tile tile = Int8Tile::k32x64;  // of kInt8Prefill
+  int32_t n_stages = 0;              // of kInt8Decode
+  bool resident = false;             // of kInt8Decode: activations stay in shared memory
+  const char* reason = "";
+};
+
+LinearConfig select_linear(const LinearProblem& problem);
+
+// Shared memory of a CTA, of the GPU and of the kernels.
+int64_t shared_bytes_per_cta(int32_t sm);
+
+inline constexpr int64_t kInt8PrefillStages = 4;
+
+inline constexpr int32_t kInt8DecodeMaxTokens = 16;
+inline constexpr int32_t kInt8DecodeRoundGroups = 8;     // groups and
+inline constexpr int32_t kInt8DecodeRoundBlocks = 2;     // row blocks of a stage
+inline constexpr int32_t kInt8DecodeTokenDots = 36;      // words between the dots of two tokens
+inline constexpr int32_t kInt8DecodeTokenPadBytes = 16;  // between the activations of two tokens
+
+// Tokens come in tiles of 8: one or two of them.
+constexpr int64_t int8_decode_tile_tokens(int64_t n_tokens) {
+  return n_tokens <= 8 ? 8 : 16;
+}
+// The activations of a token and 16 bytes more, so that the lanes of a warp find those of 8 tokens
+// in different banks.
+constexpr int64_t int8_decode_token_bytes(int64_t n_groups) {
+  return n_groups * cuda_int8::kGroupSize + 16;
+}
+// Units and their scales; the activations of a round, where they are not resident.
+constexpr int64_t int8_decode_stage_bytes(int32_t weight_bits, int64_t n_tokens, bool resident) {
+  return kInt8DecodeRoundGroups * kInt8DecodeRoundBlocks *
+             (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2) +
+         (resident ? 0 : n_tokens * int8_decode_token_bytes(kInt8DecodeRoundGroups));
+}
+// Stages; resident activations; two buffers of dots and weight scales; the token scales; barriers.
+constexpr int64_t int8_decode_shared_bytes(int32_t weight_bits, int64_t n_tokens, int64_t n_stages,
+                                           int64_t n_groups, bool resident) {
+  const int64_t tokens = int8_decode_tile_tokens(n_tokens);
+  const int64_t buffer =
+      kInt8DecodeRoundGroups *
+      (tokens * kInt8DecodeTokenDots + kInt8DecodeRoundBlocks * cuda_int8::kUnitRows) * 4;
+  return n_stages * int8_decode_stage_bytes(weight_bits, n_tokens, resident) +
+         (resident ? n_tokens * int8_decode_token_bytes(n_groups) : 0) + 2 * buffer +
+         n_groups * tokens * 4 + (2 * n_stages + 5) * 8;
+}
+// Stages of activations, units and both scales, and two barriers each.
+constexpr int64_t int8_prefill_shared_bytes(int32_t weight_bits, Int8Tile tile) {
+  const int64_t units = tile_rows(tile) / cuda_int8::kUnitRows;
+  return kInt8PrefillStages *
+         (tile_tokens(tile) * (cuda_int8::kGroupSize + 4) +
+          units * (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2) + 16);
+}
+
+}  // namespace flexq

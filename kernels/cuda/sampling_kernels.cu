@@ -1,0 +1,107 @@
+// Sampling on the device: the stages of src/runtime/sampler.cpp on one row of logits.
+//
+// The same comparisons on the same numbers as the host, with two exceptions in the last places of
+// doubles: exp() is the device's (the host's and the device's differ by an ulp now and then), and
+// sums of weights run over lists of 1024 tokens (thread pairs, warps, then lists, always in the
+// same order) where the host adds one token after the other. A token can therefore differ from the
+// host's only where a running sum comes within some 1e-13 of the total to a bound. Sums of equal
+// weights of the best token are integers: exact, on both sides.
+#include "kernels/cuda/sampling_draw.cuh"
+
+namespace flexq {
+namespace sampling {
+namespace {
+
+constexpr int kRowThreads = 512;
+
+// Grid: (n_rows), kRowThreads threads.
+__global__ void __launch_bounds__(kRowThreads)
+    find_nonfinite(const float* rows, int64_t stride, int64_t n, int32_t* flags) {
+  const float* row = rows + blockIdx.x * stride;
+  bool found = false;
+  for (int64_t i = threadIdx.x; i < n; i += kRowThreads)
+    found = found || !isfinite(row[i]);
+  const int any = __syncthreads_or(found);
+  if (threadIdx.x == 0) flags[blockIdx.x] = any != 0 ? 1 : 0;
+}
+
+// Grid: (n_rows), kRowThreads threads. NaN and infinities give NaN, as the plain formula does.
+__global__ void __launch_bounds__(kRowThreads)
+    log_probs_of(const float* logits, int64_t stride, int64_t n_vocab, const int32_t* tokens,
+                 float* log_probs) {
+  __shared__ BlockStorage<float> max_storage;
+  __shared__ BlockStorage<double> sum_storage;
+  const float* row = logits + blockIdx.x * stride;
+  float largest = -INFINITY;
+  for (int64_t i = threadIdx.x; i < n_vocab; i += kRowThreads)
+    largest = fmaxf(largest, row[i]);
+  largest = block_reduce<kRowThreads>(largest, -INFINITY, Max(), max_storage);
+  double sum = 0;
+  for (int64_t i = threadIdx.x; i < n_vocab; i += kRowThreads)
+    sum += expf(row[i] - largest);
+  sum = block_reduce<kRowThreads>(sum, 0.0, Sum(), sum_storage);
+  if (threadIdx.x == 0) {
+    const double log_sum_exp = static_cast<double>(largest) + log(sum);
+    log_probs[blockIdx.x] = static_cast<float>(row[tokens[blockIdx.x]] - log_sum_exp);
+  }
+}
+
+constexpr int64_t n_lists_of(int64_t n_vocab) {
+  return (n_vocab + kListTokens - 1) / kListTokens;
+}
+
+ListScratch carve(uint8_t* scratch, int64_t n_lists) {
+  ListScratch lists;
+  lists.sorted = reinterpret_cast<uint64_t*>(scratch);
+  lists.prefix_sums = reinterpret_cast<double*>(lists.sorted + n_lists * kListTokens);
+  lists.sums = lists.prefix_sums + n_lists * kListTokens;
+  lists.summaries = reinterpret_cast<ListSummary*>(lists.sums + n_lists);
+  return lists;
+}
+
+}  // namespace
+}  // namespace sampling
+
+cudaError_t cuda_find_nonfinite(const CudaLaunch& where, CudaRows rows, int64_t n, int64_t n_rows,
+                                int32_t* flags) {
+  return launch(where, sampling::find_nonfinite, dim3(static_cast<unsigned>(n_rows)),
+                dim3(sampling::kRowThreads), 0, rows.data, rows.stride, n, flags);
+}
+
+cudaError_t cuda_log_probs(const CudaLaunch& where, CudaRows logits, int64_t n_vocab,
+                           const int32_t* tokens, int64_t n_rows, float* log_probs) {
+  return launch(where, sampling::log_probs_of, dim3(static_cast<unsigned>(n_rows)),
+                dim3(sampling::kRowThreads), 0, logits.data, logits.stride, n_vocab, tokens,
+                log_probs);
+}
+
+cudaError_t cuda_sample(const CudaLaunch& where, const float* logits, int64_t n_vocab,
+                        const CudaSampling& params, CudaSample* sample, uint8_t* scratch) {
+  using namespace sampling;
+  const int64_t n_lists = n_lists_of(n_vocab);
+  if (n_vocab < 1 || n_lists > kMostLists) return cudaErrorInvalidValue;
+  const auto vocab = static_cast<int32_t>(n_vocab);
+  const dim3 grid(static_cast<unsigned>(n_lists));
+  const ListScratch lists = carve(scratch, n_lists);
+  cudaError_t error =
+      launch(where, summarize_lists, grid, dim3(kListThreads), 0, logits, vocab, lists);
+  if (error != cudaSuccess) return error;
+  const bool filters = params.top_k > 0 || params.min_p > 0.0f || params.top_p < 1.0f;
+  if (params.temperature != 0.0f) {
+    const auto weigh = filters ? weigh_lists<true> : weigh_lists<false>;
+    error =
+        launch(where, weigh, grid, dim3(kSortThreads), 0, logits, vocab, params.temperature, lists);
+    if (error != cudaSuccess) return error;
+  }
+  return launch(where, draw, dim3(1), dim3(kDrawThreads), 0, logits, vocab,
+                static_cast<int32_t>(n_lists), params, filters, lists, sample);
+}
+
+int64_t cuda_sample_scratch_bytes(int64_t n_vocab) {
+  using namespace sampling;
+  const int64_t n_lists = n_lists_of(n_vocab);
+  return n_lists * (kListTokens * int64_t{sizeof(uint64_t) + sizeof(double)} +
+                    int64_t{sizeof(double) + sizeof(ListSummary)});
+}
+
+}  // namespace flexq

@@ -1,0 +1,112 @@
+// The packed layout of the INT8 kernels and the choice of kernels: pure functions, no GPU.
+#include <doctest/doctest.h>
+
+#include <set>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/cuda/linear_select.h"
+#include "kernels/layout/cuda_int8_layout.h"
+
+using namespace flexq;
+
+TEST_CASE("cuda_int8_layout: sizes") {
+  CHECK(cuda_int8::codes_bytes(16, 128, 6) == 1536);
+  CHECK(cuda_int8::codes_bytes(17, 129, 6) == 4 * 1536);
+  CHECK(cuda_int8::codes_bytes(17, 129, 8) == 4 * 2048);
+  CHECK(cuda_int8::scales_bytes(17, 129) == 4 * 32);
+  CHECK(cuda_int8::codes_bytes(57344, 8192, 6) == int64_t{57344} * 8192 * 6 / 8);
+}
+
+TEST_CASE("cuda_int8_layout: every weight of a unit has its own bits and all bits are used") {
+  std::vector<int> bits6(cuda_int8::kUnitBytes6 * 8, 0);
+  std::vector<int> bytes8(cuda_int8::kUnitBytes8, 0);
+  std::set<std::tuple<int, int, int, int>> places;
+  for (int32_t row = 0; row < 16; ++row) {
+    for (int32_t col = 0; col < 128; ++col) {
+      const cuda_int8::Place p = cuda_int8::place_of(row, col);
+      REQUIRE((p.lane >= 0 && p.lane < 32 && p.step >= 0 && p.step < 4));
+      REQUIRE((p.reg >= 0 && p.reg < 4 && p.byte >= 0 && p.byte < 4));
+      places.insert({p.lane, p.step, p.reg, p.byte});
+      const int nibble = cuda_int8::nibble_byte(p) * 8 + (cuda_int8::nibble_is_high(p) ? 4 : 0);
+      for (int bit = 0; bit < 4; ++bit)
+        ++bits6.at(static_cast<size_t>(nibble + bit));
+      const int crumb = cuda_int8::crumb_byte(p) * 8 + cuda_int8::crumb_shift(p);
+      for (int bit = 0; bit < 2; ++bit)
+        ++bits6.at(static_cast<size_t>(crumb + bit));
+      ++bytes8.at(static_cast<size_t>(cuda_int8::code_byte(p)));
+    }
+  }
+  CHECK(places.size() == 16 * 128);
+  for (const int uses : bits6)
+    REQUIRE(uses == 1);
+  for (const int uses : bytes8)
+    REQUIRE(uses == 1);
+}
+
+// mma.m16n8k32: lane l holds of A, register r, byte b: row l / 4 + (r % 2) * 8 and
+// k = (r / 2) * 16 + l % 4 * 4 + b; of B, register r: column l / 4 and k = r * 16 + l % 4 * 4 + b.
+// A lane gives register r of B in step j the activations t * 32 + 8j + 4r .. + 3 of token g.
+TEST_CASE("cuda_int8_layout: both operands agree on the column behind every k") {
+  for (int32_t row = 0; row < 16; ++row) {
+    for (int32_t col = 0; col < 128; ++col) {
+      const cuda_int8::Place p = cuda_int8::place_of(row, col);
+      CHECK(p.lane / 4 + p.reg % 2 * 8 == row);
+      const int32_t k = p.reg / 2 * 16 + p.lane % 4 * 4 + p.byte;
+      const int32_t b_reg = k / 16;
+      const int32_t b_lane = k % 16 / 4;
+      CHECK(b_lane * 32 + p.step * 8 + b_reg * 4 + k % 4 == col);
+    }
+  }
+}
+
+TEST_CASE("linear_select: one slice of K for every shape") {
+  for (const int64_t n_rows : {1, 16, 4096, 57344}) {
+    for (const int64_t n_cols : {1, 128, 4096, 28672})
+      CHECK(k_slices(n_rows, n_cols) == 1);
+  }
+}
+
+TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a reason") {
+  for (const int32_t sm : {61, 75, 80, 86, 87, 89, 90, 100, 120}) {
+    for (const int32_t bits : {6, 8}) {
+      for (const int64_t n_rows : {1, 64, 4096, 57344}) {
+        for (const int64_t n_cols : {1, 172, 4096, 28672, 1000000}) {
+          for (const int64_t n_tokens : {1, 8, 9, 16, 17, 32, 33, 64, 65, 256, 4096}) {
+            const LinearConfig config = select_linear({.sm = sm,
+                                                       .n_sms = 40,
+                                                       .family = CudaFamily::kInt8,
+                                                       .weight_bits = bits,
+                                                       .n_rows = n_rows,
+                                                       .n_cols = n_cols,
+                                                       .n_tokens = n_tokens});
+            INFO("sm " << sm << " bits " << bits << " N " << n_rows << " K " << n_cols << " M "
+                       << n_tokens);
+            CHECK(std::string(config.reason).size() > 10);
+            CHECK((config.kernel == LinearKernel::kInt8Dp4a) == (sm < 80));
+            if (config.kernel == LinearKernel::kInt8Decode) {
+              CHECK(n_tokens <= kInt8DecodeMaxTokens);
+              CHECK(config.n_stages >= 2);
+              CHECK(int8_decode_shared_bytes(bits, n_tokens, config.n_stages,
+                                             cuda_int8::n_groups(n_cols),
+                                             config.resident) <= shared_bytes_per_cta(sm));
+            }
+            if (config.kernel == LinearKernel::kInt8Prefill)
+              CHECK(int8_prefill_shared_bytes(bits, config.tile) <= shared_bytes_per_cta(sm));
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("linear_select: bit planes go to the binary kernel, one token on an H200 to decode") {
+  LinearProblem problem{.sm = 90, .n_sms = 132, .n_rows = 4096, .n_cols = 4096, .n_tokens = 1};
+  CHECK(select_linear(problem).kernel == LinearKernel::kInt8Decode);
+  problem.n_tokens = 2048;
+  CHECK(select_linear(problem).kernel == LinearKernel::kInt8Prefill);
+  CHECK(select_linear(problem).tile == Int8Tile::k128x128);
+  problem.family = CudaFamily::kBinary;
+  CHECK(select_linear(problem).kernel == LinearKernel::kBinary);
+}

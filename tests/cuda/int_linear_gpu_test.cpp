@@ -1,0 +1,300 @@
+// The integer linear layers on the GPU against exact integers and against the documented order of
+// sums on the host, bit for bit.
+#include "cuda/int_linear_test_support.h"
+#include "kernels/cuda/int8_linear_decode.h"
+#include "kernels/cuda/int8_linear_dp4a.h"
+#include "kernels/cuda/int8_linear_prefill.h"
+
+using namespace flexq;
+using namespace flexq::test;
+
+namespace {
+
+struct Precision {
+  WeightFormat format;
+  int32_t activation_bits;
+};
+constexpr Precision kPrecisions[] = {
+    {WeightFormat::kInt6Group, 6}, {WeightFormat::kInt6Group, 8}, {WeightFormat::kInt8Group, 8}};
+
+// What int_linear.cu hands to the INT8 kernels.
+Int8LinearArgs int8_args(const IntProduct& p, const DeviceProduct& device, CudaRows out) {
+  Int8LinearArgs args;
+  args.codes = device.matrix().values;
+  args.scales = reinterpret_cast<const uint16_t*>(device.matrix().scales);
+  args.x_codes = device.x().codes;
+  args.x_scales = device.x().scales;
+  args.out = out.data;
+  args.out_stride = out.stride;
+  args.multiplier = p.format == WeightFormat::kInt6Group ? p.multiplier / 4 : p.multiplier;
+  args.n_rows = static_cast<int32_t>(p.n_rows);
+  args.n_groups = static_cast<int32_t>(p.groups);
+  args.n_tokens = static_cast<int32_t>(p.n_tokens);
+  return args;
+}
+
+// One non-zero group and scales of 1: the output is the group's dot, exact in fp32.
+void check_group_dots(const CudaLaunch& launch, CudaFamily family, uint64_t seed, int shapes) {
+  Random random(seed);
+  for (int shape = 0; shape < shapes; ++shape) {
+    Precision precision = kPrecisions[random.integer(0, 2)];
+    if (family == CudaFamily::kBinary) precision.format = WeightFormat::kInt6Group;
+    const int64_t n_tokens =
+        random.integer(0, 3) == 0 ? random.integer(17, 80) : random.integer(1, 16);
+    IntProduct p = random_product(random, precision.format, precision.activation_bits,
+                                  random.integer(1, 70), random.integer(1, 700), n_tokens);
+    p.multiplier = 1.0f;
+    const int64_t group = random.integer(0, p.groups - 1);
+    std::fill(p.w_scales.begin(), p.w_scales.end(), float_to_half(1.0f));
+    std::fill(p.x_scales.begin(), p.x_scales.end(), 1.0f);
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      for (int64_t g = 0; g < p.groups; ++g) {
+        if (g != group)
+          std::fill_n(p.x_codes.begin() + (t * p.groups + g) * kGroupSize, kGroupSize, int8_t{0});
+      }
+    }
+    const DeviceProduct device(launch, p, family);
+    if (!device.available()) {
+      MESSAGE("SKIPPED: no kernels of this family in this build");
+      return;
+    }
+    check_cuda(device.pack_error());
+    const DeviceArray<float> out(n_tokens * p.n_rows);
+    check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), p.activation_bits, n_tokens,
+                               nullptr, CudaStore::kSet, {out.data(), p.n_rows}, device.scratch()));
+    const std::vector<float> got = out.get();
+    std::vector<float> expected(got.size());
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      for (int64_t row = 0; row < p.n_rows; ++row)
+        expected[static_cast<size_t>(t * p.n_rows + row)] =
+            static_cast<float>(group_dot(p, t, row, group));
+    }
+    check_same_bits(got, p.n_rows, expected, p.n_rows,
+                    p.name() + " group " + std::to_string(group));
+  }
+}
+
+// A random product through cuda_linear_int, with bias and both stores, into poisoned rows that are
+// further apart than they are long.
+void check_product(const CudaLaunch& launch, CudaFamily family, const IntProduct& p) {
+  const DeviceProduct device(launch, p, family);
+  if (!device.available()) return;
+  check_cuda(device.pack_error());
+  const int64_t stride = p.n_rows + 5;
+  const std::vector<float> product = host_outputs(p);
+
+  DeviceArray<float> out(p.n_tokens * stride);
+  check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), p.activation_bits, p.n_tokens,
+                             nullptr, CudaStore::kSet, {out.data(), stride}, device.scratch()));
+  std::vector<float> got = out.get();
+  check_same_bits(got, stride, product, p.n_rows, p.name());
+  for (int64_t t = 0; t < p.n_tokens; ++t) {
+    for (int64_t i = p.n_rows; i < stride; ++i)
+      REQUIRE_MESSAGE(std::isnan(got[static_cast<size_t>(t * stride + i)]),
+                      p.name() << ": wrote past row " << t);
+  }
+
+  Random random(static_cast<uint64_t>(p.n_rows));
+  const std::vector<float> before = random.reals(p.n_tokens * stride, -1.0f, 1.0f);
+  out.set(before);
+  check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), p.activation_bits, p.n_tokens,
+                             device.bias(), CudaStore::kAdd, {out.data(), stride},
+                             device.scratch()));
+  std::vector<float> added = product;
+  for (int64_t t = 0; t < p.n_tokens; ++t) {
+    for (int64_t row = 0; row < p.n_rows; ++row) {
+      float& value = added[static_cast<size_t>(t * p.n_rows + row)];
+      value = before[static_cast<size_t>(t * stride + row)] +
+              (value + p.bias[static_cast<size_t>(row)]);
+    }
+  }
+  check_same_bits(out.get(), stride, added, p.n_rows, p.name() + " added");
+}
+
+}  // namespace
+
+TEST_CASE("T25_cuda_int32_group_dots: 10,000 random shapes, INT8 tensor cores") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  check_group_dots(launch, CudaFamily::kInt8, 2501, 10000);
+}
+
+TEST_CASE("T25_cuda_int32_group_dots: 10,000 random shapes, binary tensor cores") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  check_group_dots(launch, CudaFamily::kBinary, 2502, 10000);
+}
+
+TEST_CASE("int_linear: outputs have the bits of the documented order") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  for (const CudaFamily family : {CudaFamily::kInt8, CudaFamily::kBinary}) {
+    Random random(2503);
+    for (int round = 0; round < 60; ++round) {
+      Precision precision = kPrecisions[round % 3];
+      if (family == CudaFamily::kBinary) precision.format = WeightFormat::kInt6Group;
+      check_product(
+          launch, family,
+          random_product(random, precision.format, precision.activation_bits,
+                         random.integer(1, 700), random.integer(1, 2500),
+                         round % 2 == 0 ? random.integer(1, 40) : random.integer(1, 300)));
+    }
+  }
+}
+
+TEST_CASE("int_linear: shapes of models, sampled rows") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  struct Shape {
+    int64_t n_rows;
+    int64_t n_cols;
+  };
+  for (const CudaFamily family : {CudaFamily::kInt8, CudaFamily::kBinary}) {
+    for (const Shape shape :
+         {Shape{4096, 4096}, Shape{4096, 11008}, Shape{1000, 28672}, Shape{6144, 2048}}) {
+      Random random(static_cast<uint64_t>(shape.n_cols));
+      for (const int64_t n_tokens : {1, 16, 33, 200, 1000}) {
+        const IntProduct p = random_product(random, WeightFormat::kInt6Group, 6, shape.n_rows,
+                                            shape.n_cols, n_tokens);
+        const DeviceProduct device(launch, p, family);
+        if (!device.available()) return;
+        const DeviceArray<float> out(n_tokens * p.n_rows);
+        check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), 6, n_tokens, nullptr,
+                                   CudaStore::kSet, {out.data(), p.n_rows}, device.scratch()));
+        const std::vector<float> got = out.get();
+        for (int sample = 0; sample < 2000; ++sample) {
+          const int64_t t = random.integer(0, n_tokens - 1);
+          const int64_t row = random.integer(0, p.n_rows - 1);
+          const float expected = host_output(p, t, row);
+          const float value = got[static_cast<size_t>(t * p.n_rows + row)];
+          REQUIRE_MESSAGE(value == expected, p.name() << ": [" << t << ", " << row << "] is "
+                                                      << value << ", expected " << expected);
+        }
+        for (const float value : got)
+          REQUIRE(std::isfinite(value));
+      }
+    }
+  }
+}
+
+TEST_CASE("int_linear: every INT8 kernel gives the same bits") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  Random random(2504);
+  for (const Precision& precision : kPrecisions) {
+    for (const int64_t n_tokens : {1, 7, 8, 9, 16, 17, 31, 32}) {
+      const IntProduct p =
+          random_product(random, precision.format, precision.activation_bits,
+                         random.integer(100, 300), random.integer(1000, 4500), n_tokens);
+      const DeviceProduct device(launch, p, CudaFamily::kInt8);
+      const std::vector<float> expected = host_outputs(p);
+      DeviceArray<float> out(n_tokens * p.n_rows);
+      const Int8LinearArgs args = int8_args(p, device, {out.data(), p.n_rows});
+      const int32_t bits = weight_bits(p.format);
+      const auto check = [&](cudaError_t error, const std::string& kernel) {
+        check_cuda(error);
+        check_same_bits(out.get(), p.n_rows, expected, p.n_rows, p.name() + " " + kernel);
+        out.poison();
+      };
+      check(int8_linear_dp4a(launch, args, bits), "dp4a");
+      for (const bool resident : {true, false}) {
+        for (const int32_t n_stages : {1, 2, 3, 4}) {
+          if (n_tokens > kInt8DecodeMaxTokens ||
+              int8_decode_shared_bytes(bits, n_tokens, n_stages, p.groups, resident) >
+                  shared_bytes_per_cta(launch.sm))
+            continue;
+          check(int8_linear_decode(launch, args, bits, n_stages, resident),
+                "decode, stages " + std::to_string(n_stages) + (resident ? ", resident" : ""));
+        }
+      }
+      check(int8_linear_prefill(launch, args, bits, Int8Tile::k32x64), "prefill 32x64");
+      check(int8_linear_prefill(launch, args, bits, Int8Tile::k64x64), "prefill 64x64");
+      check(int8_linear_prefill(launch, args, bits, Int8Tile::k128x128), "prefill 128x128");
+    }
+  }
+}
+
+TEST_CASE("int_linear: a token's bits do not depend on who is in the batch") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  for (const CudaFamily family : {CudaFamily::kInt8, CudaFamily::kBinary}) {
+    Random random(2505);
+    const IntProduct p = random_product(random, WeightFormat::kInt6Group, 8, 333, 3000, 200);
+    const DeviceProduct device(launch, p, family);
+    if (!device.available()) return;
+    DeviceArray<float> out(p.n_tokens * p.n_rows);
+    const auto run = [&](int64_t first, int64_t n_tokens) {
+      out.poison();
+      CudaQuantized x = device.x();
+      x.codes += first * p.groups * kGroupSize;
+      x.scales += first * p.groups;
+      check_cuda(cuda_linear_int(launch, device.matrix(), x, 8, n_tokens, nullptr, CudaStore::kSet,
+                                 {out.data(), p.n_rows}, device.scratch()));
+      return out.get(n_tokens * p.n_rows);
+    };
+    const std::vector<float> all = run(0, p.n_tokens);
+    for (int64_t n_tokens = 1; n_tokens <= 40; ++n_tokens) {
+      const int64_t first = random.integer(0, p.n_tokens - n_tokens);
+      const std::vector<float> part(all.begin() + first * p.n_rows,
+                                    all.begin() + (first + n_tokens) * p.n_rows);
+      check_same_bits(run(first, n_tokens), p.n_rows, part, p.n_rows,
+                      std::to_string(n_tokens) + " tokens from " + std::to_string(first));
+    }
+  }
+}
+
+TEST_CASE("packing: every weight lies where the layout says, padding is zero") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  Random random(2506);
+  for (int round = 0; round < 40; ++round) {
+    const Precision& precision = kPrecisions[round % 3];
+    const int32_t bits = weight_bits(precision.format);
+    const IntProduct p = random_product(random, precision.format, 8, random.integer(1, 100),
+                                        random.integer(1, 700), 1);
+    // In two ranges, the second first.
+    const DeviceArray<int8_t> codes(p.w_codes);
+    const DeviceArray<uint16_t> scales(p.w_scales);
+    const DeviceArray<uint8_t> packed(cuda_int8::codes_bytes(p.n_rows, p.n_cols, bits));
+    const DeviceArray<uint8_t> packed_scales(cuda_int8::scales_bytes(p.n_rows, p.n_cols));
+    const int64_t cut = p.n_rows / 2 / 16 * 16;
+    for (const int64_t begin : {cut, int64_t{0}}) {
+      const int64_t count = begin == cut ? p.n_rows - cut : cut;
+      if (count == 0) continue;
+      check_cuda(cuda_pack_rows(launch, p.format, CudaFamily::kInt8,
+                                codes.data() + begin * p.n_cols, scales.data() + begin * p.groups,
+                                begin, count, p.n_rows, p.n_cols, packed.data(),
+                                packed_scales.data()));
+    }
+    const std::vector<uint8_t> got = packed.get();
+    const std::vector<uint8_t> got_scales = packed_scales.get();
+    for (int64_t row = 0; row < cuda_int8::n_blocks(p.n_rows) * 16; ++row) {
+      for (int64_t col = 0; col < p.groups * kGroupSize; ++col) {
+        const bool inside = row < p.n_rows && col < p.n_cols;
+        const int expected = inside ? p.w_codes[static_cast<size_t>(row * p.n_cols + col)] : 0;
+        const int64_t unit = row / 16 * p.groups + col / kGroupSize;
+        const uint8_t* bytes = got.data() + unit * cuda_int8::unit_bytes(bits);
+        const cuda_int8::Place place = cuda_int8::place_of(static_cast<int32_t>(row % 16),
+                                                           static_cast<int32_t>(col % kGroupSize));
+        int code =
+            static_cast<int8_t>(bytes[cuda_int8::code_byte(place) % cuda_int8::unit_bytes(bits)]);
+        if (bits == 6) {
+          const int nibble =
+              bytes[cuda_int8::nibble_byte(place)] >> (cuda_int8::nibble_is_high(place) ? 4 : 0) &
+              15;
+          const int crumb =
+              bytes[cuda_int8::crumb_byte(place)] >> cuda_int8::crumb_shift(place) & 3;
+          code = (nibble >= 8 ? nibble - 16 : nibble) * 4 + crumb;
+        }
+        REQUIRE_MESSAGE(code == expected, p.name() << ": [" << row << ", " << col << "] is " << code
+                                                   << ", expected " << expected);
+        if (col % kGroupSize != 0) continue;
+        uint16_t scale = 0;
+        std::memcpy(&scale, got_scales.data() + (unit * 16 + row % 16) * 2, 2);
+        REQUIRE(scale == (row < p.n_rows
+                              ? p.w_scales[static_cast<size_t>(row * p.groups + col / kGroupSize)]
+                              : 0));
+      }
+    }
+  }
+}

@@ -1,0 +1,285 @@
+// Whole models on a GPU against the CPU: perplexity of every policy, greedy text, sampling, the
+// int8 cache.
+#include <algorithm>
+#include <cmath>
+
+#include "cuda/gpu_fixture.h"
+
+namespace flexq::test {
+namespace {
+
+std::string tiny_checkpoint() {
+  return source_path("tests/data/wiki-tiny-1m");
+}
+std::string stories_checkpoint() {
+  return source_path("samples/data/stories260k");
+}
+
+// Mean negative log likelihood over the first windows of a text.
+double mean_nll(const ModelHandle& model, const std::string& text, int32_t n_windows,
+                const char* kv_type) {
+  flexq_perplexity_result result = {};
+  result.struct_size = sizeof result;
+  ContextShape shape;
+  shape.kv_type = kv_type;
+  REQUIRE_OK(flexq_evaluate_perplexity(model.get(), options_of(shape).get(), text.data(),
+                                       static_cast<int64_t>(text.size()), 512, n_windows, nullptr,
+                                       nullptr, &result));
+  return result.mean_nll;
+}
+
+bool quantizes_w6_inputs(const std::string& policy) {
+  return policy == "flexq" || policy == "w6a6" || policy == "w6a8";
+}
+
+void compare_perplexity(const std::string& checkpoint, const std::string& text,
+                        const std::vector<std::string>& policies, int32_t n_windows) {
+  for (const std::string& policy : policies) {
+    const std::string path = bundle_of(checkpoint, policy);
+    const double on_cpu = mean_nll(load_on(path, "cpu"), text, n_windows, "f16");
+    std::vector<std::string> kernels = {"int8"};
+    if (quantizes_w6_inputs(policy)) kernels.push_back("btc");
+    std::vector<double> found;
+    for (const std::string& name : kernels) {
+      found.push_back(mean_nll(load_on(path, "cuda", name), text, n_windows, "f16"));
+      const double difference = std::expm1(found.back() - on_cpu);
+      MESSAGE(policy << " " << name << ": perplexity " << std::exp(found.back()) << " on cuda, "
+                     << std::exp(on_cpu) << " on cpu, " << difference * 100 << " %");
+      CHECK(std::fabs(difference) <= 0.0005);
+    }
+    // Both families of kernels promise the same bits.
+    for (const double other : found)
+      CHECK(other == found.front());
+  }
+}
+
+std::vector<int32_t> greedy_tokens(const ModelHandle& model, const std::string& prompt,
+                                   int32_t n_tokens) {
+  ContextShape shape;
+  shape.kv_type = "f16";
+  const ContextHandle context = make_context(model, shape);
+  GeneratorOptionsHandle options;
+  REQUIRE_OK(create(options, flexq_generator_options_create));
+  REQUIRE_OK(flexq_generator_options_set_max_tokens(options.get(), n_tokens));
+  REQUIRE_OK(flexq_generator_options_set_ignore_end(options.get(), 1));
+  GeneratorHandle generator;
+  REQUIRE_OK(create(generator, flexq_generator_create, context.get(), options.get()));
+  REQUIRE_OK(flexq_generator_start(generator.get(), prompt.data(),
+                                   static_cast<int64_t>(prompt.size()), FLEXQ_ENCODE_DEFAULT));
+  REQUIRE_OK(flexq_generator_run(generator.get(), nullptr, nullptr));
+  std::vector<int32_t> tokens(static_cast<size_t>(n_tokens));
+  int32_t n = 0;
+  REQUIRE_OK(flexq_generator_tokens(generator.get(), tokens.data(), n_tokens, &n));
+  tokens.resize(static_cast<size_t>(n));
+  return tokens;
+}
+
+std::vector<int32_t> encode(const ModelHandle& model, const std::string& text) {
+  TokenizerHandle tokenizer;
+  REQUIRE_OK(create(tokenizer, flexq_model_tokenizer, model.get()));
+  std::vector<int32_t> tokens(text.size() + 8);
+  int32_t n = 0;
+  REQUIRE_OK(flexq_tokenizer_encode(tokenizer.get(), text.data(), static_cast<int64_t>(text.size()),
+                                    FLEXQ_ENCODE_DEFAULT, tokens.data(),
+                                    static_cast<int32_t>(tokens.size()), &n));
+  tokens.resize(static_cast<size_t>(n));
+  return tokens;
+}
+
+// The last logits after `tokens`.
+std::vector<float> logits_after(const ModelHandle& model, const std::vector<int32_t>& tokens,
+                                const ContextShape& shape) {
+  const ContextHandle context = make_context(model, shape);
+  decode_bytes(context.get(), 0, tokens, FLEXQ_OUTPUT_LAST);
+  const float* row = nullptr;
+  int32_t n_vocab = 0;
+  REQUIRE_OK(flexq_context_logits(context.get(), 0, &row, &n_vocab));
+  return {row, row + n_vocab};
+}
+
+struct Draw {
+  float temperature;
+  int32_t top_k;
+  float top_p;
+  float min_p;
+};
+
+SamplingHandle sampling_of(const Draw& draw, int64_t seed) {
+  SamplingHandle sampling;
+  REQUIRE_OK(create(sampling, flexq_sampling_create));
+  REQUIRE_OK(flexq_sampling_set_temperature(sampling.get(), draw.temperature));
+  REQUIRE_OK(flexq_sampling_set_top_k(sampling.get(), draw.top_k));
+  REQUIRE_OK(flexq_sampling_set_top_p(sampling.get(), draw.top_p));
+  REQUIRE_OK(flexq_sampling_set_min_p(sampling.get(), draw.min_p));
+  REQUIRE_OK(flexq_sampling_set_seed(sampling.get(), seed));
+  return sampling;
+}
+
+int32_t collect_event(const flexq_token_event* event, void* user_data) {
+  auto* events = static_cast<std::vector<flexq_token_event>*>(user_data);
+  if (event->token >= 0) events->push_back(*event);
+  return 0;
+}
+
+}  // namespace
+
+TEST_CASE("perplexity on cuda is that of the cpu, under every policy") {
+  if (!has_gpu()) return;
+  const std::string text_path = reference_path("text/wiki.test.raw");
+  if (text_path.empty()) return;
+  const std::string text = read_file_bytes(text_path);
+  std::vector<std::string> policies = all_policies();
+  policies.push_back("none");
+  compare_perplexity(tiny_checkpoint(), text, policies, 48);
+}
+
+TEST_CASE("perplexity on cuda is that of the cpu, of a larger model") {
+  if (!has_gpu()) return;
+  const std::string text_path = reference_path("text/wiki.test.raw");
+  const std::string checkpoint = reference_path("models/wiki-llama2-28m");
+  if (text_path.empty() || checkpoint.empty()) return;
+  compare_perplexity(checkpoint, read_file_bytes(text_path), all_policies(), 8);
+}
+
+TEST_CASE("int8 cache on cuda: the perplexity of the cpu's") {
+  if (!has_gpu()) return;
+  const std::string text_path = reference_path("text/wiki.test.raw");
+  if (text_path.empty()) return;
+  const std::string text = read_file_bytes(text_path);
+  for (const char* policy : {"fp16", "w6a16"}) {
+    const std::string path = bundle_of(tiny_checkpoint(), policy);
+    const double on_cpu = mean_nll(load_on(path, "cpu"), text, 16, "i8");
+    const double on_gpu = mean_nll(load_on(path, "cuda"), text, 16, "i8");
+    MESSAGE(policy << ", cache in int8: " << std::expm1(on_gpu - on_cpu) * 100 << " %");
+    CHECK(std::fabs(on_gpu - on_cpu) <= 0.0005);
+  }
+}
+
+TEST_CASE("logits on cuda are close to those of the cpu") {
+  if (!has_gpu()) return;
+  for (const std::string& checkpoint : {stories_checkpoint(), tiny_checkpoint()}) {
+    for (const char* policy : {"none", "fp16", "w6a16", "w8a16"}) {
+      const std::string path = bundle_of(checkpoint, policy);
+      const ModelHandle on_cpu = load_on(path, "cpu");
+      const ModelHandle on_gpu = load_on(path, "cuda");
+      for (const char* kv_type : {"f16", "i8"}) {
+        ContextShape shape;
+        shape.kv_type = kv_type;
+        const std::vector<int32_t> tokens = some_tokens(on_cpu, 77, 5);
+        const std::vector<float> expected = logits_after(on_cpu, tokens, shape);
+        const std::vector<float> found = logits_after(on_gpu, tokens, shape);
+        double worst = 0;
+        double largest = 0;
+        for (size_t i = 0; i < expected.size(); ++i) {
+          worst = std::max<double>(worst, std::fabs(found[i] - expected[i]));
+          largest = std::max<double>(largest, std::fabs(expected[i]));
+        }
+        MESSAGE(std::filesystem::path(checkpoint).filename().string()
+                << " " << policy << " " << kv_type << ": largest difference " << worst
+                << ", largest logit " << largest);
+        CHECK(worst <= 0.01 * largest);
+      }
+    }
+  }
+}
+
+TEST_CASE("greedy text on cuda is that of the cpu, or parts at a near tie") {
+  if (!has_gpu()) return;
+  const std::pair<std::string, std::string> subjects[] = {
+      {stories_checkpoint(), "Once upon a time"}, {tiny_checkpoint(), "The history of"}};
+  for (const auto& [checkpoint, prompt] : subjects) {
+    for (const char* policy : {"fp16", "w6a16"}) {
+      const std::string path = bundle_of(checkpoint, policy);
+      const ModelHandle on_cpu = load_on(path, "cpu");
+      const std::vector<int32_t> expected = greedy_tokens(on_cpu, prompt, 64);
+      const std::vector<int32_t> found = greedy_tokens(load_on(path, "cuda"), prompt, 64);
+      REQUIRE(found.size() == expected.size());
+      size_t same = 0;
+      while (same < found.size() && found[same] == expected[same])
+        ++same;
+      MESSAGE(std::filesystem::path(checkpoint).filename().string()
+              << " " << policy << ": " << same << " of " << found.size() << " tokens the same");
+      if (same == found.size()) continue;
+      std::vector<int32_t> tokens = encode(on_cpu, prompt);
+      tokens.insert(tokens.end(), expected.begin(), expected.begin() + static_cast<long>(same));
+      ContextShape shape;
+      shape.kv_type = "f16";
+      const std::vector<float> logits = logits_after(on_cpu, tokens, shape);
+      const float gap = std::fabs(logits[static_cast<size_t>(expected[same])] -
+                                  logits[static_cast<size_t>(found[same])]);
+      CHECK_MESSAGE(gap < 0.02, "token " << same << ": " << found[same] << ", expected "
+                                         << expected[same] << ", logits apart by " << gap);
+    }
+  }
+}
+
+TEST_CASE("the device samples what the host's sampler draws from the same logits") {
+  if (!has_gpu()) return;
+  const ModelHandle model = load_on(bundle_of(stories_checkpoint(), "flexq"), "cuda");
+  const Draw draws[] = {{0, 0, 1, 0},    {1, 0, 1, 0},    {0.8f, 40, 1, 0},        {0.8f, 1, 1, 0},
+                        {1, 0, 0.9f, 0}, {1, 0, 1, 0.1f}, {1.5f, 50, 0.95f, 0.02f}};
+  for (const Draw& draw : draws) {
+    CAPTURE(draw.temperature);
+    CAPTURE(draw.top_k);
+    CAPTURE(draw.top_p);
+    CAPTURE(draw.min_p);
+    const SamplingHandle sampling = sampling_of(draw, 1234);
+    const ContextHandle context = make_context(model, {});
+    GeneratorOptionsHandle options;
+    REQUIRE_OK(create(options, flexq_generator_options_create));
+    REQUIRE_OK(flexq_generator_options_set_max_tokens(options.get(), 100));
+    REQUIRE_OK(flexq_generator_options_set_ignore_end(options.get(), 1));
+    REQUIRE_OK(flexq_generator_options_set_sampling(options.get(), sampling.get()));
+    GeneratorHandle generator;
+    REQUIRE_OK(create(generator, flexq_generator_create, context.get(), options.get()));
+    const std::vector<int32_t> prompt = some_tokens(model, 5, 9);
+    REQUIRE_OK(flexq_generator_start_tokens(generator.get(), prompt.data(), 5));
+    std::vector<flexq_token_event> events;
+    REQUIRE_OK(flexq_generator_run(generator.get(), &collect_event, &events));
+    REQUIRE(events.size() == 100);
+
+    // The same sequence again, sampled by the host.
+    const ContextHandle replay = make_context(model, {});
+    std::vector<int32_t> step = prompt;
+    for (const flexq_token_event& event : events) {
+      decode_bytes(replay.get(), 0, step, FLEXQ_OUTPUT_LAST);
+      const float* logits = nullptr;
+      int32_t n_vocab = 0;
+      REQUIRE_OK(flexq_context_logits(replay.get(), 0, &logits, &n_vocab));
+      int32_t token = -1;
+      float log_prob = 0;
+      REQUIRE_OK(flexq_sampling_sample(sampling.get(), logits, n_vocab, nullptr, 0, event.position,
+                                       &token, &log_prob));
+      CAPTURE(event.position);
+      REQUIRE(event.token == token);
+      CHECK(event.log_prob == doctest::Approx(log_prob).epsilon(1e-4));
+      step = {token};
+    }
+  }
+}
+
+TEST_CASE("scores on cuda are the log probabilities of its logits") {
+  if (!has_gpu()) return;
+  const ModelHandle model = load_on(bundle_of(tiny_checkpoint(), "flexq"), "cuda");
+  ContextShape shape;
+  shape.n_outputs = 7;
+  const ContextHandle context = make_context(model, shape);
+  const std::vector<int32_t> tokens = some_tokens(model, 40, 21);
+  std::vector<float> log_probs(tokens.size() - 1);
+  REQUIRE_OK(
+      flexq_context_score(context.get(), tokens.data(), 40, log_probs.data(), nullptr, nullptr));
+  for (size_t i = 0; i + 1 < tokens.size(); ++i) {
+    decode_bytes(context.get(), 0, {tokens[i]}, FLEXQ_OUTPUT_LAST);
+    const float* logits = nullptr;
+    int32_t n_vocab = 0;
+    REQUIRE_OK(flexq_context_logits(context.get(), 0, &logits, &n_vocab));
+    const double largest = *std::max_element(logits, logits + n_vocab);
+    double sum = 0;
+    for (int32_t t = 0; t < n_vocab; ++t)
+      sum += std::exp(logits[t] - largest);
+    const double expected = logits[static_cast<size_t>(tokens[i + 1])] - largest - std::log(sum);
+    CHECK(static_cast<double>(log_probs[i]) == doctest::Approx(expected).epsilon(1e-5));
+  }
+}
+
+}  // namespace flexq::test

@@ -1,0 +1,332 @@
+#include "support/substitute_cuda.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <iterator>
+#include <mutex>
+
+namespace flexq::test {
+namespace {
+
+// Loading stores rows from several threads.
+std::recursive_mutex mutex;
+
+bool is_sticky(cudaError_t error) {
+  return error == cudaErrorIllegalAddress || error == cudaErrorLaunchFailure;
+}
+
+int64_t sum_of(const std::map<void*, size_t>& blocks) {
+  int64_t bytes = 0;
+  for (const auto& [memory, size] : blocks)
+    bytes += static_cast<int64_t>(size);
+  return bytes;
+}
+
+// Whether [memory, memory + bytes) lies in one block.
+bool inside(const std::map<void*, size_t>& blocks, const void* memory, size_t bytes) {
+  auto block = blocks.upper_bound(const_cast<void*>(memory));
+  if (block == blocks.begin()) return false;
+  --block;
+  const auto begin = reinterpret_cast<uintptr_t>(block->first);
+  const auto from = reinterpret_cast<uintptr_t>(memory);
+  return from + bytes <= begin + block->second;
+}
+
+}  // namespace
+
+struct SubstituteCuda::Functions {
+  static SubstituteCuda& self() { return instance(); }
+
+  static cudaError_t get_device_count(int* count) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("get_device_count")) return error;
+    *count = self().machine.n_devices;
+    return self().machine.start_error;
+  }
+  static cudaError_t driver_get_version(int* version) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("driver_get_version")) return error;
+    *version = self().machine.driver_version;
+    return cudaSuccess;
+  }
+  static cudaError_t get_device_properties(cudaDeviceProp* properties, int device) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("get_device_properties")) return error;
+    *properties = {};
+    snprintf(properties->name, sizeof properties->name, "Substitute %d", device);
+    properties->major = self().machine.sm / 10;
+    properties->minor = self().machine.sm % 10;
+    properties->multiProcessorCount = 132;
+    properties->totalGlobalMem = static_cast<size_t>(self().machine.memory_bytes);
+    return cudaSuccess;
+  }
+  static cudaError_t set_device(int) {
+    const std::lock_guard lock(mutex);
+    return self().enter("set_device");
+  }
+  static cudaError_t mem_get_info(size_t* free_bytes, size_t* total_bytes) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("mem_get_info")) return error;
+    *total_bytes = static_cast<size_t>(self().machine.memory_bytes);
+    *free_bytes = *total_bytes - static_cast<size_t>(sum_of(self().device_));
+    return cudaSuccess;
+  }
+  static cudaError_t allocate(const char* name, std::map<void*, size_t>& blocks, void** memory,
+                              size_t bytes) {
+    if (const cudaError_t error = self().enter(name)) return error;
+    void* block = nullptr;
+    if (posix_memalign(&block, 256, bytes) != 0) return cudaErrorMemoryAllocation;
+    // Zeros: flags of rows that are not finite say so only where a kernel wrote them.
+    memset(block, 0, bytes);
+    blocks[block] = bytes;
+    *memory = block;
+    return cudaSuccess;
+  }
+  static cudaError_t release(const char* name, std::map<void*, size_t>& blocks, void* memory) {
+    const cudaError_t error = self().enter(name);
+    if (blocks.erase(memory) == 0) {
+      self().report_misuse(name);
+    } else {
+      std::free(memory);
+    }
+    return error;
+  }
+  static cudaError_t malloc(void** memory, size_t bytes) {
+    const std::lock_guard lock(mutex);
+    if (sum_of(self().device_) + static_cast<int64_t>(bytes) > self().machine.memory_bytes) {
+      const cudaError_t error = self().enter("malloc");
+      return error != cudaSuccess ? error : cudaErrorMemoryAllocation;
+    }
+    return allocate("malloc", self().device_, memory, bytes);
+  }
+  static cudaError_t free(void* memory) {
+    const std::lock_guard lock(mutex);
+    return release("free", self().device_, memory);
+  }
+  static cudaError_t malloc_host(void** memory, size_t bytes) {
+    const std::lock_guard lock(mutex);
+    return allocate("malloc_host", self().pinned_, memory, bytes);
+  }
+  static cudaError_t free_host(void* memory) {
+    const std::lock_guard lock(mutex);
+    return release("free_host", self().pinned_, memory);
+  }
+  static cudaError_t memcpy_async(void* to, const void* from, size_t bytes, cudaMemcpyKind kind,
+                                  cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("memcpy_async")) return error;
+    const bool to_host = kind == cudaMemcpyDeviceToHost;
+    const bool from_host = kind == cudaMemcpyHostToDevice;
+    if (!inside(to_host ? self().pinned_ : self().device_, to, bytes) ||
+        !inside(from_host ? self().pinned_ : self().device_, from, bytes) ||
+        self().streams_.count(stream) == 0) {
+      self().report_misuse("memcpy_async");
+      return cudaErrorInvalidValue;
+    }
+    memmove(to, from, bytes);
+    return cudaSuccess;
+  }
+  static cudaError_t memset_async(void* memory, int byte, size_t bytes, cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("memset_async")) return error;
+    if (!inside(self().device_, memory, bytes) || self().streams_.count(stream) == 0) {
+      self().report_misuse("memset_async");
+      return cudaErrorInvalidValue;
+    }
+    memset(memory, byte, bytes);
+    return cudaSuccess;
+  }
+  template <typename Handle>
+  static cudaError_t make(const char* name, std::map<void*, char>& handles, Handle* handle) {
+    if (const cudaError_t error = self().enter(name)) return error;
+    void* made = std::malloc(1);
+    handles[made] = 0;
+    *handle = static_cast<Handle>(made);
+    return cudaSuccess;
+  }
+  static cudaError_t end(const char* name, std::map<void*, char>& handles, void* handle) {
+    const cudaError_t error = self().enter(name);
+    if (handles.erase(handle) == 0) {
+      self().report_misuse(name);
+    } else {
+      std::free(handle);
+    }
+    return error;
+  }
+  static cudaError_t use(const char* name, const std::map<void*, char>& handles, void* handle) {
+    if (const cudaError_t error = self().enter(name)) return error;
+    if (handles.count(handle) == 0) self().report_misuse(name);
+    return cudaSuccess;
+  }
+  static cudaError_t stream_create(cudaStream_t* stream) {
+    const std::lock_guard lock(mutex);
+    return make("stream_create", self().streams_, stream);
+  }
+  static cudaError_t stream_destroy(cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    return end("stream_destroy", self().streams_, stream);
+  }
+  static cudaError_t stream_synchronize(cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    return use("stream_synchronize", self().streams_, stream);
+  }
+  static cudaError_t event_create(cudaEvent_t* event) {
+    const std::lock_guard lock(mutex);
+    return make("event_create", self().events_, event);
+  }
+  static cudaError_t event_destroy(cudaEvent_t event) {
+    const std::lock_guard lock(mutex);
+    return end("event_destroy", self().events_, event);
+  }
+  static cudaError_t event_record(cudaEvent_t event, cudaStream_t) {
+    const std::lock_guard lock(mutex);
+    return use("event_record", self().events_, event);
+  }
+  static cudaError_t event_synchronize(cudaEvent_t event) {
+    const std::lock_guard lock(mutex);
+    return use("event_synchronize", self().events_, event);
+  }
+  static cudaError_t event_elapsed_ms(float* ms, cudaEvent_t, cudaEvent_t) {
+    const std::lock_guard lock(mutex);
+    *ms = 1;
+    return self().enter("event_elapsed_ms");
+  }
+  static cudaError_t set_kernel_shared_bytes(const void*, int) {
+    const std::lock_guard lock(mutex);
+    return self().enter("set_kernel_shared_bytes");
+  }
+  static cudaError_t get_kernel_attributes(cudaFuncAttributes* attributes, const void*) {
+    const std::lock_guard lock(mutex);
+    *attributes = {};
+    return self().enter("get_kernel_attributes");
+  }
+  static cudaError_t launch_kernel(const void*, dim3 grid, dim3 block, void**, size_t,
+                                   cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    ++self().launches_;
+    if (const cudaError_t error = self().enter("launch_kernel")) return error;
+    const bool empty = grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0;
+    if (empty || self().streams_.count(stream) == 0) {
+      self().report_misuse("launch_kernel");
+      return cudaErrorInvalidConfiguration;
+    }
+    return cudaSuccess;
+  }
+  // Not counted: reporting an error must not be what fails.
+  static cudaError_t get_last_error() {
+    const std::lock_guard lock(mutex);
+    return self().sticky_;
+  }
+  static const char* get_error_name(cudaError_t error) {
+    switch (error) {
+      case cudaErrorMemoryAllocation:
+        return "cudaErrorMemoryAllocation";
+      case cudaErrorIllegalAddress:
+        return "cudaErrorIllegalAddress";
+      case cudaErrorLaunchFailure:
+        return "cudaErrorLaunchFailure";
+      default:
+        return "cudaErrorOther";
+    }
+  }
+  static const char* get_error_string(cudaError_t) { return "substitute"; }
+};
+
+SubstituteCuda& SubstituteCuda::instance() {
+  static SubstituteCuda substitute;
+  return substitute;
+}
+
+const CudaRuntime& SubstituteCuda::runtime() {
+  using F = Functions;
+  static const CudaRuntime table = {
+      .get_device_count = &F::get_device_count,
+      .driver_get_version = &F::driver_get_version,
+      .get_device_properties = &F::get_device_properties,
+      .set_device = &F::set_device,
+      .mem_get_info = &F::mem_get_info,
+      .malloc = &F::malloc,
+      .free = &F::free,
+      .malloc_host = &F::malloc_host,
+      .free_host = &F::free_host,
+      .memcpy_async = &F::memcpy_async,
+      .memset_async = &F::memset_async,
+      .stream_create = &F::stream_create,
+      .stream_destroy = &F::stream_destroy,
+      .stream_synchronize = &F::stream_synchronize,
+      .event_create = &F::event_create,
+      .event_destroy = &F::event_destroy,
+      .event_record = &F::event_record,
+      .event_synchronize = &F::event_synchronize,
+      .event_elapsed_ms = &F::event_elapsed_ms,
+      .set_kernel_shared_bytes = &F::set_kernel_shared_bytes,
+      .get_kernel_attributes = &F::get_kernel_attributes,
+      .launch_kernel = &F::launch_kernel,
+      .get_last_error = &F::get_last_error,
+      .get_error_name = &F::get_error_name,
+      .get_error_string = &F::get_error_string,
+  };
+  return table;
+}
+
+cudaError_t SubstituteCuda::enter(const char* name) {
+  ++calls_by_name_[name];
+  const int64_t index = calls_++;
+  if (sticky_ != cudaSuccess) return sticky_;
+  if (index != fail_at_) return cudaSuccess;
+  failed_ = true;
+  if (is_sticky(fail_with_)) sticky_ = fail_with_;
+  return fail_with_;
+}
+
+void SubstituteCuda::report_misuse(const char* name) {
+  if (misuse_.empty()) misuse_ = name;
+}
+
+void SubstituteCuda::reset() {
+  const std::lock_guard lock(mutex);
+  machine = Machine();
+  calls_ = launches_ = 0;
+  calls_by_name_.clear();
+  fail_at_ = std::numeric_limits<int64_t>::max();
+  failed_ = false;
+  sticky_ = cudaSuccess;
+  misuse_.clear();
+}
+
+void SubstituteCuda::fail_call(int64_t k, cudaError_t error) {
+  const std::lock_guard lock(mutex);
+  calls_ = 0;
+  fail_at_ = k;
+  fail_with_ = error;
+  failed_ = false;
+}
+
+SubstituteCuda::Live SubstituteCuda::live() const {
+  const std::lock_guard lock(mutex);
+  Live live;
+  live.device_blocks = static_cast<int64_t>(device_.size());
+  live.device_bytes = sum_of(device_);
+  live.pinned_blocks = static_cast<int64_t>(pinned_.size());
+  live.pinned_bytes = sum_of(pinned_);
+  live.streams = static_cast<int64_t>(streams_.size());
+  live.events = static_cast<int64_t>(events_.size());
+  return live;
+}
+
+void SubstituteCuda::free_all() {
+  const std::lock_guard lock(mutex);
+  for (auto* blocks : {&device_, &pinned_}) {
+    for (const auto& [memory, size] : *blocks)
+      std::free(memory);
+    blocks->clear();
+  }
+  for (auto* handles : {&streams_, &events_}) {
+    for (const auto& [handle, unused] : *handles)
+      std::free(handle);
+    handles->clear();
+  }
+}
+
+}  // namespace flexq::test
