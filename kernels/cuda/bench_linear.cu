@@ -172,7 +172,7 @@ class Bench {
         rotate(i);
         return launch_one();
       });
-      std::printf("%6lld x %-6lld M %-5lld %-22s %9.2f us  floor %6.2f  ratio %6.2f  %7.1f TOPS\n",
+      std::printf("%lldx%lld M %lld  %-18s %8.2f us  floor %6.2f  ratio %5.2f  %6.1f TOPS\n",
                   static_cast<long long>(shape.n_rows), static_cast<long long>(shape.n_cols),
                   static_cast<long long>(n_tokens), name.c_str(), us, floor_us, us / floor_us,
                   giga_ops / us * 1e3);
@@ -196,13 +196,13 @@ class Bench {
         }
         if (n_tokens <= 4) report("dp4a", [&] { return int8_linear_dp4a(launch_, args, 6); });
       }
-      if (n_tokens >= 16) {
-        report("prefill 32x64",
-               [&] { return int8_linear_prefill(launch_, args, 6, Int8Tile::k32x64); });
-        report("prefill 64x64",
-               [&] { return int8_linear_prefill(launch_, args, 6, Int8Tile::k64x64); });
-        report("prefill 128x128",
-               [&] { return int8_linear_prefill(launch_, args, 6, Int8Tile::k128x128); });
+      if (n_tokens > 8) {
+        for (const Int8Tile tile :
+             {Int8Tile::k32x32, Int8Tile::k64x32, Int8Tile::k64x64, Int8Tile::k128x64}) {
+          report("prefill " + std::to_string(tile_rows(tile)) + "x" +
+                     std::to_string(tile_tokens(tile)),
+                 [&] { return int8_linear_prefill(launch_, args, 6, tile); });
+        }
       }
     }
     for (void* memory :

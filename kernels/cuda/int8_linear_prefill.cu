@@ -14,8 +14,9 @@
 // 16-byte pieces of a token's 128 codes are swapped in pairs for odd tokens: a quarter of a warp,
 // which reads 16 bytes from each of 8 places of two tokens, then meets all 32 banks once.
 //
-// N, K and n_tokens of any size: the layout pads rows and columns; tokens and row blocks past the
-// end repeat the last one and are not stored.
+// N, K and n_tokens of any size: the layout pads rows and columns. Tokens and row blocks past the
+// end are neither copied (to repeat the last one would send every CTA to the same line of L2) nor
+// stored; their products are of whatever shared memory holds.
 #include "kernels/cuda/int8_linear_prefill.h"
 #include "kernels/cuda/int8_unit.cuh"
 #include "kernels/cuda/mma_int8.cuh"
@@ -26,20 +27,20 @@ namespace {
 using cuda_int8::kGroupSize;
 using cuda_int8::kUnitRows;
 
-template <int kBits_, int kRowWarps_, int kTokenWarps_, int kWarpUnits_, int kWarpTiles_,
-          int kCtasPerSm_>
+// kRowWarps x kTokenWarps warps share a tile.
+template <int kBits_, Int8Tile kTile_, int kRowWarps_, int kTokenWarps_>
 struct PrefillShape {
   static constexpr int kBits = kBits_;
+  static constexpr Int8Tile kTile = kTile_;
   static constexpr int kRowWarps = kRowWarps_;
-  static constexpr int kWarpUnits = kWarpUnits_;
-  static constexpr int kWarpTiles = kWarpTiles_;
   static constexpr int kStages = kInt8PrefillStages;
-  static constexpr int kCtasPerSm = kCtasPerSm_;  // registers are limited for so many
 
   static constexpr int kWarps = kRowWarps * kTokenWarps_;
   static constexpr int kThreads = kWarps * 32;
-  static constexpr int kTileUnits = kRowWarps * kWarpUnits;
-  static constexpr int kTileTokens = kTokenWarps_ * kWarpTiles * 8;
+  static constexpr int kTileUnits = tile_rows(kTile) / kUnitRows;
+  static constexpr int kTileTokens = tile_tokens(kTile);
+  static constexpr int kWarpUnits = kTileUnits / kRowWarps;
+  static constexpr int kWarpTiles = kTileTokens / 8 / kTokenWarps_;
   static constexpr int kUnitBytes = static_cast<int>(cuda_int8::unit_bytes(kBits));
   static constexpr int kUnitScaleBytes = 32;
 
@@ -52,7 +53,11 @@ struct PrefillShape {
   static constexpr int kTokenScales = kScales + kScaleBytes;
   static constexpr int kStageBytes = kTokenScales + kTileTokens * 4;
   static constexpr int kSharedBytes = kStages * (kStageBytes + 16);  // and two barriers each
+  static_assert(kSharedBytes == int8_prefill_shared_bytes(kBits, kTile),
+                "select_linear() counts on it");
   static_assert(kStageBytes % 16 == 0, "stages start on 16 bytes");
+  static_assert(kTileUnits % kRowWarps == 0 && kTileTokens % (8 * kTokenWarps_) == 0,
+                "warps share a tile equally");
   static_assert(kTileTokens * 8 % kThreads == 0, "all threads copy the same number of pieces");
   static_assert(kTileTokens <= kThreads, "one token scale per thread");
 };
@@ -66,29 +71,36 @@ struct StageLoader {
   static constexpr int kTokenPieces = S::kTileTokens * 8 / S::kThreads;
   static constexpr int kWarpCopies = (S::kTileUnits + S::kWarps - 1) / S::kWarps;
 
-  const int8_t* tokens[kTokenPieces];
+  const int8_t* codes;   // of the thread's first token: 16 of its 128 bytes
+  int64_t pieces_apart;  // bytes between the codes of two of the thread's tokens
+  int32_t n_pieces;      // of this thread
+  const float* token_scale;
   const uint8_t* units[kWarpCopies];
   const uint16_t* unit_scales[kWarpCopies];
-  const float* token_scale;
+  int32_t n_units;  // of this warp
 
   __device__ void init(const Int8LinearArgs& args, int32_t first_unit, int32_t first_token) {
     const auto thread = static_cast<int32_t>(threadIdx.x);
     const int32_t lane = thread % 32;
     const int64_t n_groups = args.n_groups;
-#pragma unroll
-    for (int i = 0; i < kTokenPieces; ++i) {
-      const int32_t token = min(first_token + (thread + i * S::kThreads) / 8, args.n_tokens - 1);
-      tokens[i] = args.x_codes + token * n_groups * kGroupSize + thread % 8 * 16;
-    }
-    const auto last_block = static_cast<int32_t>(cuda_int8::n_blocks(args.n_rows)) - 1;
+    const int32_t tokens_left = args.n_tokens - first_token;
+    const int64_t token = first_token + thread / 8;
+    codes = args.x_codes + token * n_groups * kGroupSize + thread % 8 * 16;
+    pieces_apart = S::kThreads / 8 * n_groups * kGroupSize;
+    n_pieces =
+        min(kTokenPieces, (tokens_left - thread / 8 + S::kThreads / 8 - 1) / (S::kThreads / 8));
+    token_scale = thread < min(S::kTileTokens, tokens_left)
+                      ? args.x_scales + (first_token + thread) * n_groups
+                      : nullptr;
+    const int32_t units_left =
+        min(S::kTileUnits, static_cast<int32_t>(cuda_int8::n_blocks(args.n_rows)) - first_unit);
+    n_units = min(kWarpCopies, (units_left - thread / 32 + S::kWarps - 1) / S::kWarps);
 #pragma unroll
     for (int i = 0; i < kWarpCopies; ++i) {
-      const int64_t block = min(first_unit + thread / 32 + i * S::kWarps, last_block);
+      const int64_t block = first_unit + thread / 32 + i * S::kWarps;
       units[i] = args.codes + block * n_groups * S::kUnitBytes + lane * 16;
       unit_scales[i] = args.scales + block * n_groups * kUnitRows + lane * 8;
     }
-    const int64_t token = min(first_token + thread % S::kTileTokens, args.n_tokens - 1);
-    token_scale = args.x_scales + token * n_groups;
   }
 
   // Queues the copies of the next group.
@@ -99,13 +111,13 @@ struct StageLoader {
     for (int i = 0; i < kTokenPieces; ++i) {
       const int32_t token = (thread + i * S::kThreads) / 8;
       const int32_t piece = thread % 8 ^ (token & 1);
-      cp_async_16(stage + token * 128 + piece * 16, tokens[i]);
-      tokens[i] += kGroupSize;
+      if (i < n_pieces) cp_async_16(stage + token * 128 + piece * 16, codes + i * pieces_apart);
     }
+    codes += kGroupSize;
 #pragma unroll
     for (int i = 0; i < kWarpCopies; ++i) {
       const int32_t unit = thread / 32 + i * S::kWarps;
-      if (S::kTileUnits % S::kWarps == 0 || unit < S::kTileUnits) {
+      if (i < n_units) {
 #pragma unroll
         for (int load = 0; load < S::kUnitBytes / 512; ++load)
           cp_async_16(stage + S::kCodes + unit * S::kUnitBytes + load * 512 + lane * 16,
@@ -116,8 +128,10 @@ struct StageLoader {
       units[i] += S::kUnitBytes;
       unit_scales[i] += kUnitRows;
     }
-    if (thread < S::kTileTokens) cp_async_4(stage + S::kTokenScales + thread * 4, token_scale);
-    ++token_scale;
+    if (token_scale != nullptr) {
+      cp_async_4(stage + S::kTokenScales + thread * 4, token_scale);
+      ++token_scale;
+    }
   }
 };
 
@@ -165,7 +179,7 @@ __device__ void multiply_group(const uint8_t* stage, float multiplier, int32_t r
 }
 
 template <typename S>
-__global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
+__global__ void __launch_bounds__(S::kThreads, tile_ctas_per_sm(S::kTile))
     prefill_kernel(const Int8LinearArgs args) {
   extern __shared__ __align__(128) uint8_t shared[];
   const uint32_t stages = shared_address(shared);
@@ -227,12 +241,8 @@ __global__ void __launch_bounds__(S::kThreads, S::kCtasPerSm)
   }
 }
 
-template <typename S, Int8Tile kTile>
+template <typename S>
 cudaError_t launch_prefill(const CudaLaunch& where, const Int8LinearArgs& args) {
-  static_assert(S::kTileUnits * kUnitRows == tile_rows(kTile) &&
-                    S::kTileTokens == tile_tokens(kTile) &&
-                    S::kSharedBytes == int8_prefill_shared_bytes(S::kBits, kTile),
-                "select_linear() counts on this tile");
   const auto n_blocks = static_cast<uint32_t>(cuda_int8::n_blocks(args.n_rows));
   const auto n_tokens = static_cast<uint32_t>(args.n_tokens);
   const dim3 grid((n_tokens + S::kTileTokens - 1) / S::kTileTokens,
@@ -243,12 +253,14 @@ cudaError_t launch_prefill(const CudaLaunch& where, const Int8LinearArgs& args) 
 template <int kBits>
 cudaError_t launch_tile(const CudaLaunch& where, const Int8LinearArgs& args, Int8Tile tile) {
   switch (tile) {
-    case Int8Tile::k32x64:
-      return launch_prefill<PrefillShape<kBits, 2, 2, 1, 4, 2>, Int8Tile::k32x64>(where, args);
+    case Int8Tile::k32x32:
+      return launch_prefill<PrefillShape<kBits, Int8Tile::k32x32, 2, 2>>(where, args);
+    case Int8Tile::k64x32:
+      return launch_prefill<PrefillShape<kBits, Int8Tile::k64x32, 4, 1>>(where, args);
     case Int8Tile::k64x64:
-      return launch_prefill<PrefillShape<kBits, 2, 2, 2, 4, 2>, Int8Tile::k64x64>(where, args);
-    case Int8Tile::k128x128:
-      return launch_prefill<PrefillShape<kBits, 4, 2, 2, 8, 1>, Int8Tile::k128x128>(where, args);
+      return launch_prefill<PrefillShape<kBits, Int8Tile::k64x64, 2, 2>>(where, args);
+    case Int8Tile::k128x64:
+      return launch_prefill<PrefillShape<kBits, Int8Tile::k128x64, 4, 1>>(where, args);
   }
   return cudaErrorInvalidValue;
 }

@@ -11,9 +11,10 @@ constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 struct SelectRow {
   CudaFamily family;
   int32_t min_sm;
+  int64_t min_tokens;
   int64_t max_tokens;
-  // Prefill: the tile is taken where its CTAs are at least so many quarters of the multiprocessors.
-  int64_t min_fill_quarters;
+  // Prefill: the least part of the GPU, in percent, that the waves of the tile's CTAs keep busy.
+  int64_t min_fill;
   LinearConfig config;
 };
 
@@ -33,21 +34,38 @@ constexpr LinearConfig prefill(Int8Tile tile, const char* reason) {
 constexpr CudaFamily kInt8 = CudaFamily::kInt8;
 constexpr int64_t kFew = kInt8DecodeMaxTokens;
 
+// Times are of an H200, in microseconds.
 constexpr SelectRow kTable[] = {
-    {CudaFamily::kBinary, 75, kAny, 0,
+    {CudaFamily::kBinary, 75, 1, kAny, 0,
      plain(LinearKernel::kBinary, "bit planes: only that kernel reads them")},
-    {kInt8, 80, kFew, 0, decode(4, true, "bound by reading weights: 100 KB in flight per SM")},
-    {kInt8, 80, kFew, 0, decode(3, true, "75 KB in flight are nearly as good")},
-    {kInt8, 80, kFew, 0, decode(4, false, "activations too long to stay in shared memory")},
-    {kInt8, 80, kFew, 0, decode(2, false, "the same with 100 KB of shared memory")},
-    {kInt8, 80, kAny, 3, prefill(Int8Tile::k128x128, "fewest bytes per product, fills the GPU")},
-    {kInt8, 80, kAny, 3, prefill(Int8Tile::k64x64, "four times the CTAs")},
-    {kInt8, 80, kAny, 0, prefill(Int8Tile::k32x64, "few rows or tokens: CTAs before tile size")},
-    {kInt8, 0, kAny, 0, plain(LinearKernel::kInt8Dp4a, "no m16n8k32 before sm_80")},
+    {kInt8, 80, 9, kFew, 60, prefill(Int8Tile::k64x32, "22016x4096, 16 tokens: 24 against 30")},
+    {kInt8, 80, 1, kFew, 0, decode(4, true, "bound by reading weights: 100 KB in flight per SM")},
+    {kInt8, 80, 1, kFew, 0, decode(3, true, "75 KB in flight: 2% slower")},
+    {kInt8, 80, 1, kFew, 0, decode(2, true, "57344x8192, 16 tokens: 116 against 210 streamed")},
+    {kInt8, 80, 1, kFew, 0, decode(4, false, "activations too long to stay in shared memory")},
+    {kInt8, 80, 1, kFew, 0, decode(2, false, "the same with 100 KB of shared memory")},
+    {kInt8, 80, 33, kAny, 80, prefill(Int8Tile::k128x64, "fewest bytes per product: 430-460 TOPS")},
+    {kInt8, 80, 33, kAny, 60, prefill(Int8Tile::k64x64, "22016x4096, 64 tokens: 39 against 43-46")},
+    {kInt8, 80, 1, kAny, 24, prefill(Int8Tile::k64x32, "12288x4096, 64 tokens: 24 against 29-32")},
+    {kInt8, 80, 1, kAny, 0, prefill(Int8Tile::k32x32, "4096x4096, 32 tokens: 12.5 against 14.5")},
+    {kInt8, 0, 1, kAny, 0, plain(LinearKernel::kInt8Dp4a, "no m16n8k32 before sm_80")},
 };
 
+constexpr int64_t divide_up(int64_t a, int64_t b) {
+  return (a + b - 1) / b;
+}
+
+// Percent of the GPU that a tile's CTAs keep busy over all their waves.
+int64_t fill_percent(const LinearProblem& problem, Int8Tile tile) {
+  const int64_t ctas =
+      divide_up(problem.n_rows, tile_rows(tile)) * divide_up(problem.n_tokens, tile_tokens(tile));
+  const int64_t slots = problem.n_sms * tile_ctas_per_sm(tile);
+  return ctas * 100 / (divide_up(ctas, slots) * slots);
+}
+
 bool fits(const LinearProblem& problem, const SelectRow& row) {
-  if (problem.family != row.family || problem.sm < row.min_sm || problem.n_tokens > row.max_tokens)
+  if (problem.family != row.family || problem.sm < row.min_sm ||
+      problem.n_tokens < row.min_tokens || problem.n_tokens > row.max_tokens)
     return false;
   const LinearConfig& config = row.config;
   if (config.kernel == LinearKernel::kInt8Decode) {
@@ -56,11 +74,7 @@ bool fits(const LinearProblem& problem, const SelectRow& row) {
                                     config.resident) <= shared_bytes_per_cta(problem.sm);
   }
   if (config.kernel == LinearKernel::kInt8Prefill) {
-    const int64_t row_tiles =
-        (problem.n_rows + tile_rows(config.tile) - 1) / tile_rows(config.tile);
-    const int64_t token_tiles =
-        (problem.n_tokens + tile_tokens(config.tile) - 1) / tile_tokens(config.tile);
-    return row_tiles * token_tiles * 4 >= row.min_fill_quarters * problem.n_sms &&
+    return fill_percent(problem, config.tile) >= row.min_fill &&
            int8_prefill_shared_bytes(problem.weight_bits, config.tile) <=
                shared_bytes_per_cta(problem.sm);
   }

@@ -24,13 +24,17 @@ enum class LinearKernel : int32_t {
 };
 
 // Rows x tokens of a CTA of the prefill kernel.
-enum class Int8Tile : int32_t { k32x64, k64x64, k128x128 };
+enum class Int8Tile : int32_t { k32x32, k64x32, k64x64, k128x64 };
 
 constexpr int64_t tile_rows(Int8Tile tile) {
-  return tile == Int8Tile::k32x64 ? 32 : tile == Int8Tile::k64x64 ? 64 : 128;
+  return tile == Int8Tile::k128x64 ? 128 : tile == Int8Tile::k32x32 ? 32 : 64;
 }
 constexpr int64_t tile_tokens(Int8Tile tile) {
-  return tile == Int8Tile::k128x128 ? 128 : 64;
+  return tile == Int8Tile::k64x64 || tile == Int8Tile::k128x64 ? 64 : 32;
+}
+// CTAs that the registers of a multiprocessor hold at a time.
+constexpr int64_t tile_ctas_per_sm(Int8Tile tile) {
+  return tile == Int8Tile::k128x64 ? 2 : tile == Int8Tile::k64x64 ? 3 : 4;
 }
 
 // One product to compute.
@@ -46,7 +50,7 @@ struct LinearProblem {
 
 struct LinearConfig {
   LinearKernel kernel = LinearKernel::kInt8Dp4a;
-  Int8Tile tile = Int8Tile::k32x64;  // of kInt8Prefill
+  Int8Tile tile = Int8Tile::k32x32;  // of kInt8Prefill
   int32_t n_stages = 0;              // of kInt8Decode
   bool resident = false;             // of kInt8Decode: activations stay in shared memory
   const char* reason = "";

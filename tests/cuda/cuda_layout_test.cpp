@@ -106,7 +106,7 @@ TEST_CASE("linear_select: bit planes go to the binary kernel, one token on an H2
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Decode);
   problem.n_tokens = 2048;
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Prefill);
-  CHECK(select_linear(problem).tile == Int8Tile::k128x128);
+  CHECK(select_linear(problem).tile == Int8Tile::k128x64);
   problem.family = CudaFamily::kBinary;
   CHECK(select_linear(problem).kernel == LinearKernel::kBinary);
 }

@@ -182,7 +182,7 @@ TEST_CASE("int_linear: every INT8 kernel gives the same bits") {
   if (!find_gpu(&launch)) return;
   Random random(2504);
   for (const Precision& precision : kPrecisions) {
-    for (const int64_t n_tokens : {1, 7, 8, 9, 16, 17, 31, 32}) {
+    for (const int64_t n_tokens : {1, 7, 8, 9, 16, 17, 31, 32, 65, 130}) {
       const IntProduct p =
           random_product(random, precision.format, precision.activation_bits,
                          random.integer(100, 300), random.integer(1000, 4500), n_tokens);
@@ -207,9 +207,10 @@ TEST_CASE("int_linear: every INT8 kernel gives the same bits") {
                 "decode, stages " + std::to_string(n_stages) + (resident ? ", resident" : ""));
         }
       }
-      check(int8_linear_prefill(launch, args, bits, Int8Tile::k32x64), "prefill 32x64");
-      check(int8_linear_prefill(launch, args, bits, Int8Tile::k64x64), "prefill 64x64");
-      check(int8_linear_prefill(launch, args, bits, Int8Tile::k128x128), "prefill 128x128");
+      for (const Int8Tile tile :
+           {Int8Tile::k32x32, Int8Tile::k64x32, Int8Tile::k64x64, Int8Tile::k128x64})
+        check(int8_linear_prefill(launch, args, bits, tile),
+              "prefill, tile " + std::to_string(static_cast<int>(tile)));
     }
   }
 }
