@@ -2,20 +2,25 @@
 // own q, its position and the keys and values up to there.
 //
 // A row is one query head of one token; rows of a run of tokens that share a KV head are numbered
-// (token, head in the group). A warp takes 16 rows as the M of mma.m16n8k16, in fp16 with fp32
-// sums, and walks the KV length in tiles from position 0 on:
+// (token, head in the group). 16 rows are the M of mma.m16n8k16, in fp16 with fp32 sums, and walk
+// the KV length in tiles from position 0 on:
 //     s = q k^T;  m' = max(m, s);  p = fp16(2^((s - m') c)), c = log2(e) / sqrt(head_dim)
 //     o = o 2^((m - m') c) + p v;  l likewise, a column of ones beside v
 // Positions after the row's own have s = -infinity. A tile of nothing else leaves m, l and o as
 // they are (times 1, plus 0). Every kPieceTokens positions the state is set aside and started anew
 // (attention_combine.cuh).
 //
-// Grid: (row tiles of a run * runs * pieces, n_kv_heads), kWarps warps that share each tile of K or
-// V. With many tokens a CTA makes all pieces of its rows one after the other (n_pieces of the
+// Grid: (row tiles of a run * runs * pieces, n_kv_heads), 4 warps that share each tile of K or V.
+// Either every warp has 16 rows of its own (prefill), or all have the same 16 (decode): then each
+// makes a quarter of the scores and a quarter of the columns of o, and they exchange maxima and p
+// through shared memory. Who makes an element changes nothing in how it is made.
+// With many tokens a CTA makes all pieces of its rows one after the other (n_pieces of the
 // arguments is 1) and keeps the sum of finished pieces in shared memory; with few, one CTA makes
 // one piece and attention_combine adds them. Dynamic shared memory: a ring of three tiles filled by
 // cp.async two steps ahead, K and V alternating (for int8: of codes, and one converted tile), then
-// (kWarps, 16, kDim) floats of finished pieces.
+// 16 x kDim floats of finished pieces for each 16 rows.
+#include <type_traits>
+
 #include "kernels/cuda/attention_combine.cuh"
 #include "kernels/cuda/kv_tiles.cuh"
 
@@ -53,9 +58,24 @@ struct LaneRows {
   int32_t position[2];  // -1: no such row
 };
 
-template <int kDim>
+// What a warp makes of a tile: all of its 16 rows, or the part of one of four warps.
+template <int kDim, bool kTogether>
+struct Part {
+  static constexpr int kShare = kTogether ? kKvWarps : 1;
+  static constexpr int kTileKeys = kTilePositions<kDim> / 8;  // 8 positions each
+  static constexpr int kKeys = kTileKeys / kShare;
+  // Columns of o come in pairs of 8; a small kDim leaves some warps without any.
+  static constexpr int kPairs = kDim / 16 < kShare ? 1 : kDim / 16 / kShare;
+  static constexpr int kColumns = kPairs * 2;  // 8 columns each
+
+  __device__ static int first_key(int warp) { return kTogether ? warp * kKeys : 0; }
+  __device__ static int first_column(int warp) { return kTogether ? warp * kColumns : 0; }
+  __device__ static bool has_columns(int warp) { return first_column(warp) < kDim / 8; }
+};
+
+template <int kColumns>
 struct State {
-  float o[kDim / 8][4];
+  float o[kColumns][4];
   float l[4];  // elements 1 and 3 repeat 0 and 2
   float m[2];
 
@@ -68,6 +88,13 @@ struct State {
       x = 0.0f;
     m[0] = m[1] = -INFINITY;
   }
+};
+
+// Between warps that share rows.
+template <int kDim>
+struct Exchange {
+  float largest[kKvWarps][kRowsPerWarp];
+  uint4 p[kTilePositions<kDim> / 16][32];  // A operands of each step, by lane
 };
 
 __device__ inline LaneRows lane_rows(const Args& args, int64_t run_begin, int64_t first_row,
@@ -103,103 +130,143 @@ __device__ inline void load_q(const Args& args, const LaneRows& rows, int lane,
   }
 }
 
-// s = q k^T for a tile of keys, k-steps in ascending order.
-template <int kDim>
+// s = q k^T for kKeys * 8 positions from `first` on, k-steps in ascending order. Loads come before
+// products that do not wait for each other.
+template <int kDim, int kKeys>
 __device__ inline void multiply_keys(const uint32_t (&q)[kDim / 16][4], const uint8_t* tile,
-                                     int lane, float (&s)[kTilePositions<kDim> / 8][4]) {
-  constexpr int kTiles = kTilePositions<kDim> / 8;
+                                     int first, int lane, float (&s)[kKeys][4]) {
 #pragma unroll
-  for (int n = 0; n < kTiles; ++n) {
+  for (int n = 0; n < kKeys; ++n) {
     s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
   }
   if constexpr (kDim == 16) {
+    static_assert(kKeys % 2 == 0, "one load serves two tiles of 8 positions");
 #pragma unroll
-    for (int n = 0; n < kTiles; n += 2) {
+    for (int n = 0; n < kKeys; n += 2) {
       uint32_t b[4];
-      load_matrices(b, tile + tile_offset<kDim>((n + lane / 16) * 8 + lane % 8, lane / 8 % 2));
+      load_matrices(b,
+                    tile + tile_offset<kDim>(first + (n + lane / 16) * 8 + lane % 8, lane / 8 % 2));
       mma_m16n8k16(s[n], q[0], b[0], b[1]);
       mma_m16n8k16(s[n + 1], q[0], b[2], b[3]);
     }
   } else {
 #pragma unroll
     for (int step = 0; step < kDim / 16; step += 2) {
+      uint32_t b[kKeys][4];
 #pragma unroll
-      for (int n = 0; n < kTiles; ++n) {
-        uint32_t b[4];
-        load_matrices(b, tile + tile_offset<kDim>(n * 8 + lane % 8, step * 2 + lane / 8));
-        mma_m16n8k16(s[n], q[step], b[0], b[1]);
-        mma_m16n8k16(s[n], q[step + 1], b[2], b[3]);
+      for (int n = 0; n < kKeys; ++n) {
+        load_matrices(b[n],
+                      tile + tile_offset<kDim>(first + n * 8 + lane % 8, step * 2 + lane / 8));
       }
+#pragma unroll
+      for (int n = 0; n < kKeys; ++n)
+        mma_m16n8k16(s[n], q[step], b[n][0], b[n][1]);
+#pragma unroll
+      for (int n = 0; n < kKeys; ++n)
+        mma_m16n8k16(s[n], q[step + 1], b[n][2], b[n][3]);
     }
   }
 }
 
-// Scores to p as A operands of the product with v; rescales the state to the new maximum.
-template <int kDim>
-__device__ inline void soften(const LaneRows& rows, int32_t tile_first, int lane, float scale_log2,
-                              float (&s)[kTilePositions<kDim> / 8][4], State<kDim>& state,
-                              uint32_t (&p)[kTilePositions<kDim> / 16][4]) {
-  constexpr int kTiles = kTilePositions<kDim> / 8;
+// Scores of positions after the row's own become -infinity.
+template <int kKeys>
+__device__ inline void mask(const LaneRows& rows, int32_t first_position, int lane,
+                            float (&s)[kKeys][4]) {
+#pragma unroll
+  for (int n = 0; n < kKeys; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if (first_position + n * 8 + lane % 4 * 2 + i % 2 > rows.position[i / 2]) s[n][i] = -INFINITY;
+    }
+  }
+}
+
+// The largest of m and of the tile's scores, for rows g and g + 8.
+template <int kDim, bool kTogether, int kKeys>
+__device__ inline void find_largest(const float (&s)[kKeys][4], const float (&m)[2], int warp,
+                                    int lane, Exchange<kDim>* exchange, float (&largest)[2]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    float largest = state.m[half];
+    largest[half] = m[half];
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        float& score = s[n][half * 2 + i];
-        if (tile_first + n * 8 + lane % 4 * 2 + i > rows.position[half]) score = -INFINITY;
-        largest = fmaxf(largest, score);
-      }
+    for (int n = 0; n < kKeys; ++n)
+      largest[half] = fmaxf(largest[half], fmaxf(s[n][half * 2], s[n][half * 2 + 1]));
+    largest[half] = fmaxf(largest[half], __shfl_xor_sync(~0u, largest[half], 1));
+    largest[half] = fmaxf(largest[half], __shfl_xor_sync(~0u, largest[half], 2));
+  }
+  if constexpr (kTogether) {
+    if (lane % 4 == 0) {
+      exchange->largest[warp][lane / 4] = largest[0];
+      exchange->largest[warp][lane / 4 + 8] = largest[1];
     }
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+    __syncthreads();
+#pragma unroll
+    for (int w = 0; w < kKvWarps; ++w) {
+      largest[0] = fmaxf(largest[0], exchange->largest[w][lane / 4]);
+      largest[1] = fmaxf(largest[1], exchange->largest[w][lane / 4 + 8]);
+    }
+  }
+}
+
+// Scores to p, as halves of A operands: of 8 positions, for rows g and g + 8. Rescales the state to
+// the new maximum.
+template <int kKeys, int kColumns>
+__device__ inline void soften(const float (&s)[kKeys][4], const float (&largest)[2],
+                              float scale_log2, State<kColumns>& state, uint32_t (&p)[kKeys][2]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
     // A row that has seen no position yet: 0 keeps infinities from meeting.
-    const float reference = largest == -INFINITY ? 0.0f : largest;
+    const float reference = largest[half] == -INFINITY ? 0.0f : largest[half];
     const float rescale = exp2_approx(__fmul_rn(__fsub_rn(state.m[half], reference), scale_log2));
-    state.m[half] = largest;
+    state.m[half] = largest[half];
     const float shift = __fmul_rn(-reference, scale_log2);
 #pragma unroll
-    for (int n = 0; n < kTiles; ++n) {
+    for (int n = 0; n < kKeys; ++n) {
       const float low = exp2_approx(__fmaf_rn(s[n][half * 2], scale_log2, shift));
       const float high = exp2_approx(__fmaf_rn(s[n][half * 2 + 1], scale_log2, shift));
-      p[n / 2][n % 2 * 2 + half] = pack_halves(low, high);
+      p[n][half] = pack_halves(low, high);
     }
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       state.l[half * 2 + i] = __fmul_rn(state.l[half * 2 + i], rescale);
 #pragma unroll
-      for (int n = 0; n < kDim / 8; ++n)
+      for (int n = 0; n < kColumns; ++n)
         state.o[n][half * 2 + i] = __fmul_rn(state.o[n][half * 2 + i], rescale);
     }
   }
 }
 
-// o += p v and l += p 1, k-steps in ascending order.
-template <int kDim>
-__device__ inline void multiply_values(const uint32_t (&p)[kTilePositions<kDim> / 16][4],
-                                       const uint8_t* tile, int lane, State<kDim>& state) {
+// o += p v and l += p 1 for one step of 16 positions and the columns from `first_column` on.
+template <int kDim, int kColumns>
+__device__ inline void multiply_values(const uint32_t (&p)[4], const uint8_t* tile, int step,
+                                       int first_column, int lane, State<kColumns>& state) {
   constexpr uint32_t kOnes = 0x3c003c00u;
+  constexpr int kLoads = kColumns / 2 < 4 ? kColumns / 2 : 4;  // at a time
+  mma_m16n8k16(state.l, p, kOnes, kOnes);
 #pragma unroll
-  for (int step = 0; step < kTilePositions<kDim> / 16; ++step) {
-    mma_m16n8k16(state.l, p[step], kOnes, kOnes);
+  for (int n = 0; n < kColumns; n += kLoads * 2) {
+    uint32_t b[kLoads][4];
 #pragma unroll
-    for (int n = 0; n < kDim / 8; n += 2) {
-      uint32_t b[4];
-      load_matrices_transposed(b, tile + tile_offset<kDim>(step * 16 + lane % 16, n + lane / 16));
-      mma_m16n8k16(state.o[n], p[step], b[0], b[1]);
-      mma_m16n8k16(state.o[n + 1], p[step], b[2], b[3]);
+    for (int i = 0; i < kLoads; ++i) {
+      load_matrices_transposed(
+          b[i],
+          tile + tile_offset<kDim>(step * 16 + lane % 16, first_column + n + i * 2 + lane / 16));
+    }
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      mma_m16n8k16(state.o[n + i * 2], p, b[i][0], b[i][1]);
+      mma_m16n8k16(state.o[n + i * 2 + 1], p, b[i][2], b[i][3]);
     }
   }
 }
 
-// The sum of finished pieces waits in shared memory, (kDim / 8, 32) vectors of 4 floats per warp,
+// The sum of finished pieces waits in shared memory, (kColumns, 32) vectors of 4 floats per warp,
 // and in two registers per row.
-template <int kDim>
-__device__ inline void park(const State<kDim>& state, float4* parked, float (&sum_m)[2],
+template <int kColumns>
+__device__ inline void park(const State<kColumns>& state, float4* parked, float (&sum_m)[2],
                             float (&sum_l)[2], int lane) {
 #pragma unroll
-  for (int n = 0; n < kDim / 8; ++n) {
+  for (int n = 0; n < kColumns; ++n) {
     parked[n * 32 + lane] = make_float4(state.o[n][0], state.o[n][1], state.o[n][2], state.o[n][3]);
   }
 #pragma unroll
@@ -211,10 +278,10 @@ __device__ inline void park(const State<kDim>& state, float4* parked, float (&su
 
 // Turns `state`, a finished piece, into the sum of it and all before it. Rows that end before the
 // piece keep their sum.
-template <int kDim>
+template <int kColumns>
 __device__ inline void add_to_sum(const LaneRows& rows, int32_t piece_first, float scale_log2,
                                   const float4* parked, const float (&sum_m)[2],
-                                  const float (&sum_l)[2], State<kDim>& state, int lane) {
+                                  const float (&sum_l)[2], State<kColumns>& state, int lane) {
   PieceWeights weights[2];
   bool adds[2];
 #pragma unroll
@@ -226,7 +293,7 @@ __device__ inline void add_to_sum(const LaneRows& rows, int32_t piece_first, flo
         adds[half] ? add_piece(weights[half], sum_l[half], state.l[half * 2]) : sum_l[half];
   }
 #pragma unroll
-  for (int n = 0; n < kDim / 8; ++n) {
+  for (int n = 0; n < kColumns; ++n) {
     const float4 before = parked[n * 32 + lane];
     const float old[4] = {before.x, before.y, before.z, before.w};
 #pragma unroll
@@ -236,20 +303,21 @@ __device__ inline void add_to_sum(const LaneRows& rows, int32_t piece_first, flo
   }
 }
 
-// o / l to the output.
-template <int kDim>
-__device__ inline void store_rows(const Args& args, const LaneRows& rows, const State<kDim>& state,
-                                  int lane, int32_t most_position) {
+// o / l of columns from `first_column` on to the output.
+template <int kColumns>
+__device__ inline void store_rows(const Args& args, const LaneRows& rows,
+                                  const State<kColumns>& state, int first_column, int lane,
+                                  int32_t most_position) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     if (rows.position[half] < 0 || rows.position[half] > most_position) continue;
     float* out = args.out + int64_t{rows.token[half]} * args.out_stride +
                  int64_t{rows.head[half]} * args.kv.head_dim;
 #pragma unroll
-    for (int n = 0; n < kDim / 8; ++n) {
+    for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int column = n * 8 + lane % 4 * 2 + i;
+        const int column = (first_column + n) * 8 + lane % 4 * 2 + i;
         if (column < args.kv.head_dim)
           out[column] = normalize(state.o[n][half * 2 + i], state.l[half * 2]);
       }
@@ -258,9 +326,10 @@ __device__ inline void store_rows(const Args& args, const LaneRows& rows, const 
 }
 
 // o, m and l to scratch, for rows of more than one piece that have positions in this one.
-template <int kDim>
-__device__ inline void store_piece(const Args& args, const LaneRows& rows, const State<kDim>& state,
-                                   int32_t piece, int lane) {
+template <int kColumns>
+__device__ inline void store_piece(const Args& args, const LaneRows& rows,
+                                   const State<kColumns>& state, int32_t piece, int first_column,
+                                   int lane) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const int32_t position = rows.position[half];
@@ -270,14 +339,14 @@ __device__ inline void store_piece(const Args& args, const LaneRows& rows, const
         piece;
     float* o = args.scratch.o + slot * args.kv.head_dim;
 #pragma unroll
-    for (int n = 0; n < kDim / 8; ++n) {
+    for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int column = n * 8 + lane % 4 * 2 + i;
+        const int column = (first_column + n) * 8 + lane % 4 * 2 + i;
         if (column < args.kv.head_dim) o[column] = state.o[n][half * 2 + i];
       }
     }
-    if (lane % 4 == 0) {
+    if (lane % 4 == 0 && first_column == 0) {
       args.scratch.ml[slot * 2] = state.m[half];
       args.scratch.ml[slot * 2 + 1] = state.l[half * 2];
     }
@@ -287,16 +356,20 @@ __device__ inline void store_piece(const Args& args, const LaneRows& rows, const
 template <int kDim, bool kInt8>
 constexpr int kRingBytes =
     kInt8 ? kRing* kRawTileBytes<kDim> + kTileBytes<kDim> : kRing* kTileBytes<kDim>;
-template <int kDim>
-constexpr int kParkedBytes = kRowsPerWarp* kDim * 4;  // per warp
+// Per warp.
+template <int kDim, bool kTogether>
+constexpr int kParkedBytes = Part<kDim, kTogether>::kColumns * 32 * 16;
 
-template <int kDim, bool kInt8, int kWarps>
-__global__ void __launch_bounds__(kWarps * 32) attend(const Args args) {
-  using Tiles = KvTiles<kDim, kInt8, kWarps>;
+template <int kDim, bool kInt8, bool kTogether>
+__global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
+  using Tiles = KvTiles<kDim, kInt8>;
+  using P = Part<kDim, kTogether>;
   constexpr int kPositions = kTilePositions<kDim>;
   constexpr int kSlotBytes = kInt8 ? kRawTileBytes<kDim> : kTileBytes<kDim>;
+  constexpr int kCtaRows = kRowsPerWarp * kKvWarps / P::kShare;
   static_assert(kPieceTokens % kPositions == 0, "pieces are whole tiles");
   extern __shared__ __align__(128) uint8_t kv_ring[];
+  __shared__ std::conditional_t<kTogether, Exchange<kDim>, int> exchange;
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -310,38 +383,46 @@ __global__ void __launch_bounds__(kWarps * 32) attend(const Args args) {
 
   const int64_t run_begin = args.run_begins[run];
   const int64_t n_rows = (args.run_begins[run + 1] - run_begin) * args.n_group;
-  const int64_t cta_row = tile * kWarps * kRowsPerWarp;
+  const int64_t cta_row = tile * kCtaRows;
   if (cta_row >= n_rows) return;
-  const int64_t cta_last_row = min(cta_row + kWarps * kRowsPerWarp, n_rows) - 1;
+  const int64_t cta_last_row = min(cta_row + kCtaRows, n_rows) - 1;
   const int32_t kv_end = args.positions[run_begin + cta_last_row / args.n_group] + 1;
   const int32_t begin = piece * kPieceTokens;
   if (begin >= kv_end) return;
   const int32_t end = split ? min(begin + kPieceTokens, kv_end) : kv_end;
 
-  const int64_t warp_row = cta_row + warp * kRowsPerWarp;
+  const int64_t warp_row = kTogether ? cta_row : cta_row + warp * kRowsPerWarp;
   const LaneRows rows = lane_rows(args, run_begin, warp_row, n_rows, kv_head, lane);
-  // -1 where the warp has no rows.
+  // First and last position of the warp's rows; -1 where it has none.
   const int64_t warp_last_row = min(warp_row + kRowsPerWarp, n_rows) - 1;
-  const int32_t warp_position =
-      warp_row < n_rows ? args.positions[run_begin + warp_last_row / args.n_group] : -1;
+  const bool has_rows = warp_row < n_rows;
+  const int32_t first_position =
+      has_rows ? args.positions[run_begin + warp_row / args.n_group] : -1;
+  const int32_t last_position =
+      has_rows ? args.positions[run_begin + warp_last_row / args.n_group] : -1;
 
   const CudaKv& kv = args.kv;
   const int64_t table_row = int64_t{args.sequences[run_begin]} * kv.pages_per_sequence;
-  // V follows all heads of K.
-  const int64_t v_offset = kv.n_kv_heads * kv.head_bytes;
   const KvHead head = {kv.pages + kv.layer_offset + kv_head * kv.head_bytes,
                        kv.block_tables + table_row, kv.page_bytes, kv.head_dim, kv_end};
-  const auto keys_or_values = [&](int step) {
-    KvHead chosen = head;
-    chosen.base += step % 2 * v_offset;
-    return chosen;
-  };
-  // Step 2i is the keys of tile i, step 2i + 1 its values.
+  // V follows all heads of K.
+  const int64_t v_offset = kv.n_kv_heads * kv.head_bytes;
+  // Step 2i is the keys of tile i, step 2i + 1 its values, in the same pages; pages are looked up a
+  // tile ahead of their copies.
   const int n_steps = (end - begin + kPositions - 1) / kPositions * 2;
+  int32_t page = 0;
+  int32_t next_page = Tiles::page_of(head, begin);
   const auto copy = [&](int step) {
     if (step < n_steps) {
-      Tiles::copy(keys_or_values(step), begin + step / 2 * kPositions,
-                  kv_ring + step % kRing * kSlotBytes);
+      const int32_t first = begin + step / 2 * kPositions;
+      KvHead keys_or_values = head;
+      if (step % 2 == 0) {
+        page = next_page;
+        next_page = Tiles::page_of(head, first + kPositions);
+      } else {
+        keys_or_values.base += v_offset;
+      }
+      Tiles::copy(keys_or_values, page, first, kv_ring + step % kRing * kSlotBytes);
     }
     float_copy::commit();
   };
@@ -351,11 +432,13 @@ __global__ void __launch_bounds__(kWarps * 32) attend(const Args args) {
 
   uint32_t q[kDim / 16][4];
   load_q<kDim>(args, rows, lane, q);
-  auto* parked =
-      reinterpret_cast<float4*>(kv_ring + kRingBytes<kDim, kInt8> + warp * kParkedBytes<kDim>);
+  auto* parked = reinterpret_cast<float4*>(kv_ring + kRingBytes<kDim, kInt8> +
+                                           warp * kParkedBytes<kDim, kTogether>);
+  const int first_column = P::first_column(warp);
+  const bool has_columns = P::has_columns(warp);
   float sum_m[2] = {};
   float sum_l[2] = {};
-  State<kDim> state;
+  State<P::kColumns> state;
   state.reset();
 
   // The next step's tile: waits for it, starts the copy that takes the place of the last one.
@@ -368,7 +451,7 @@ __global__ void __launch_bounds__(kWarps * 32) attend(const Args args) {
       return slot;
     } else {
       uint8_t* converted = kv_ring + kRing * kSlotBytes;
-      Tiles::convert(keys_or_values(step), begin + step / 2 * kPositions, slot, converted);
+      Tiles::convert(head, begin + step / 2 * kPositions, slot, converted);
       __syncthreads();
       return converted;
     }
@@ -379,30 +462,63 @@ __global__ void __launch_bounds__(kWarps * 32) attend(const Args args) {
     const int32_t piece_end = min(piece_first + kPieceTokens, end);
 #pragma unroll 1
     for (int32_t first = piece_first; first < piece_end; first += kPositions, step += 2) {
-      const bool wanted = first <= warp_position;
-      uint32_t p[kPositions / 16][4];
+      // The same for all warps where they share rows.
+      const bool wanted = first <= last_position;
+      uint32_t p[P::kKeys][2];
       const uint8_t* keys = next_tile(step);
       if (wanted) {
-        float s[kPositions / 8][4];
-        multiply_keys<kDim>(q, keys, lane, s);
-        soften<kDim>(rows, first, lane, args.scale_log2, s, state, p);
+        float s[P::kKeys][4];
+        float largest[2];
+        const int first_key = P::first_key(warp) * 8;
+        multiply_keys<kDim>(q, keys, first_key, lane, s);
+        if (first + kPositions - 1 > first_position) mask(rows, first + first_key, lane, s);
+        if constexpr (kTogether) {
+          find_largest<kDim, true>(s, state.m, warp, lane, &exchange, largest);
+        } else {
+          find_largest<kDim, false>(s, state.m, warp, lane, nullptr, largest);
+        }
+        soften(s, largest, args.scale_log2, state, p);
+        if constexpr (kTogether) {
+          // Half an operand per 8 positions.
+#pragma unroll
+          for (int n = 0; n < P::kKeys; ++n) {
+            const int key = P::first_key(warp) + n;
+            reinterpret_cast<uint2*>(&exchange.p[key / 2][lane])[key % 2] =
+                make_uint2(p[n][0], p[n][1]);
+          }
+        }
       }
+      // Its barrier also shows all of p to all warps.
       const uint8_t* values = next_tile(step + 1);
-      if (wanted) multiply_values<kDim>(p, values, lane, state);
+      if (wanted && has_columns) {
+#pragma unroll
+        for (int i = 0; i < kPositions / 16; ++i) {
+          uint32_t a[4];
+          if constexpr (kTogether) {
+            const uint4 both = exchange.p[i][lane];
+            a[0] = both.x, a[1] = both.y, a[2] = both.z, a[3] = both.w;
+          } else {
+            a[0] = p[2 * i][0], a[1] = p[2 * i][1];
+            a[2] = p[2 * i + 1][0], a[3] = p[2 * i + 1][1];
+          }
+          multiply_values<kDim>(a, values, i, first_column, lane, state);
+        }
+      }
     }
     // A warp that is past its last position keeps what it has.
-    if (!split && piece_first <= warp_position) {
+    if (!split && piece_first <= last_position) {
       if (piece_first > 0)
-        add_to_sum<kDim>(rows, piece_first, args.scale_log2, parked, sum_m, sum_l, state, lane);
-      if (piece_end <= warp_position) {
-        park<kDim>(state, parked, sum_m, sum_l, lane);
+        add_to_sum(rows, piece_first, args.scale_log2, parked, sum_m, sum_l, state, lane);
+      if (piece_end <= last_position) {
+        park(state, parked, sum_m, sum_l, lane);
         state.reset();
       }
     }
   }
-  if (split) store_piece<kDim>(args, rows, state, piece, lane);
+  if (!has_columns) return;
+  if (split) store_piece(args, rows, state, piece, first_column, lane);
   if (piece == 0) {
-    store_rows<kDim>(args, rows, state, lane, split ? kPieceTokens - 1 : warp_position);
+    store_rows(args, rows, state, first_column, lane, split ? kPieceTokens - 1 : last_position);
   }
 }
 
@@ -416,29 +532,33 @@ constexpr size_t shared_limit(int32_t sm) {
   return kib * 1024;
 }
 
-template <int kDim, bool kInt8, int kWarps>
-cudaError_t launch_warps(const CudaLaunch& where, const CudaBatch& batch, Args args,
-                         size_t shared_bytes) {
-  args.tiles_per_run = static_cast<int32_t>(
-      ceil_div(int64_t{batch.longest_run} * args.n_group, kWarps * kRowsPerWarp));
+template <int kDim, bool kInt8, bool kTogether>
+constexpr size_t shared_bytes(bool parks) {
+  return kRingBytes<kDim, kInt8> + (parks ? kKvWarps * kParkedBytes<kDim, kTogether> : 0);
+}
+
+template <int kDim, bool kInt8, bool kTogether>
+cudaError_t launch_rows(const CudaLaunch& where, const CudaBatch& batch, Args args, bool parks) {
+  constexpr int kCtaRows = kTogether ? kRowsPerWarp : kRowsPerWarp * kKvWarps;
+  args.tiles_per_run =
+      static_cast<int32_t>(ceil_div(int64_t{batch.longest_run} * args.n_group, kCtaRows));
   const int64_t ctas = int64_t{args.tiles_per_run} * args.n_runs * args.n_pieces;
   if (ctas > INT32_MAX) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(ctas), static_cast<unsigned>(args.kv.n_kv_heads));
-  return launch(where, attend<kDim, kInt8, kWarps>, grid, dim3(kWarps * 32), shared_bytes, args);
+  return launch(where, attend<kDim, kInt8, kTogether>, grid, dim3(kKvWarps * 32),
+                shared_bytes<kDim, kInt8, kTogether>(parks), args);
 }
 
 template <int kDim, bool kInt8>
 cudaError_t launch_dim(const CudaLaunch& where, const CudaBatch& batch, const Args& args) {
-  constexpr int kManyWarps = 4;
   const bool parks = args.n_pieces == 1 && batch.most_positions > kPieceTokens;
-  const auto shared_bytes = [&](int warps) {
-    return static_cast<size_t>(kRingBytes<kDim, kInt8> + (parks ? warps * kParkedBytes<kDim> : 0));
-  };
-  const bool many = int64_t{batch.longest_run} * args.n_group > kRowsPerWarp;
-  if (many && shared_bytes(kManyWarps) <= shared_limit(where.sm)) {
-    return launch_warps<kDim, kInt8, kManyWarps>(where, batch, args, shared_bytes(kManyWarps));
+  // 16 rows x 256 columns of o beside q do not fit the registers of one warp.
+  if constexpr (kDim < 256) {
+    const bool many = int64_t{batch.longest_run} * args.n_group > kRowsPerWarp;
+    if (many && shared_bytes<kDim, kInt8, false>(parks) <= shared_limit(where.sm))
+      return launch_rows<kDim, kInt8, false>(where, batch, args, parks);
   }
-  return launch_warps<kDim, kInt8, 1>(where, batch, args, shared_bytes(1));
+  return launch_rows<kDim, kInt8, true>(where, batch, args, parks);
 }
 
 template <int kDim>

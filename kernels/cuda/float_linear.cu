@@ -1,4 +1,6 @@
 // Linear layers with fp32 activations on TF32 tensor cores: which kernel serves how many tokens.
+#include <algorithm>
+
 #include "kernels/cuda/float_linear_decode.cuh"
 #include "kernels/cuda/float_linear_tile.cuh"
 
@@ -29,9 +31,12 @@ FloatKernel select_float_kernel(const CudaLaunch& launch, int64_t n_rows, int64_
 
 template <WeightFormat kFormat, int kTokenTiles>
 cudaError_t launch_decode(const CudaLaunch& where, const LinearArgs& args) {
-  const dim3 grid(static_cast<unsigned>(ceil_div(args.n_rows, float_linear::kBlockRows)));
-  return launch(where, float_linear::float_linear_decode<kFormat, kTokenTiles>, grid,
-                dim3(float_linear::kDecodeThreads), 0, args);
+  using namespace float_linear;
+  const int64_t row_sets =
+      ceil_div(args.n_rows, kDecodeBlocks<kFormat, kTokenTiles> * int64_t{kBlockRows});
+  const int64_t ctas = std::min(row_sets, int64_t{where.n_sms} * kDecodeCtas<kFormat>);
+  return launch(where, float_linear_decode<kFormat, kTokenTiles>, dim3(static_cast<unsigned>(ctas)),
+                dim3(kDecodeThreads), 0, args);
 }
 
 template <WeightFormat kFormat, typename T>

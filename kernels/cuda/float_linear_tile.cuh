@@ -29,7 +29,7 @@ struct Tile {
   static constexpr int kCtaBlocks = kWarpsM * kBlocks;
   static constexpr int kRows = kCtaBlocks * kBlockRows;
   static constexpr int kTokens = kWarpsN * kTokenTiles * 8;
-  static_assert(kCtaBlocks == kWarps, "each warp copies the weights of one block");
+  static_assert(kCtaBlocks % kWarps == 0, "each warp copies the weights of as many blocks");
 };
 using LargeTile = Tile<2, 4, 4, 4>;  // 128 rows x 128 tokens
 using SmallTile = Tile<2, 2, 2, 4>;  // 64 rows x 64 tokens: when large ones leave processors idle
@@ -91,13 +91,15 @@ __global__ void __launch_bounds__(T::kThreads) float_linear_tile(const LinearArg
   const int64_t last_block = (args.n_rows - 1) / kBlockRows;
   const int n_stages = args.n_stages;
 
-  // Blocks past the end stand for the last one and are not stored.
-  const int64_t copied_block = min(first_block + warp, last_block);
   const auto copy = [&](int stage) {
     if (stage < n_stages) {
       uint8_t* shared = tile_ring + stage % kTileRing * kStageBytes;
-      F::copy_stage(args, copied_block, stage / kGroupStages, stage % kGroupStages, lane,
-                    shared + warp * F::kStageBytes);
+#pragma unroll
+      for (int i = warp; i < T::kCtaBlocks; i += T::kWarps) {
+        // Blocks past the end stand for the last one and are not stored.
+        F::copy_stage(args, min(first_block + i, last_block), stage / kGroupStages,
+                      stage % kGroupStages, lane, shared + i * F::kStageBytes);
+      }
       copy_activations<T, F::kLaneColumns>(args, first_token, stage / kGroupStages,
                                            stage % kGroupStages, shared + kWeightBytes);
     }

@@ -55,12 +55,13 @@ __device__ constexpr int run_column(int t, int stage) {
   return stage / kRuns * 4 * kLaneColumns + t * kLaneColumns + stage % kRuns * 8;
 }
 
-// Weights are read once by one multiprocessor: no line of L1 for them.
+// Weights are read once by one multiprocessor: no line of L1 for them. Volatile: a load stays where
+// it is written, ahead of the products that it runs beside.
 __device__ inline uint4 load16_once(const void* global) {
   uint4 v;
-  asm("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
-      : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-      : "l"(global));
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(global));
   return v;
 }
 __device__ inline void put(uint32_t* words, uint4 v) {

@@ -41,12 +41,16 @@ struct KvHead {
   int32_t n_positions;  // positions from here on are zeros
 };
 
-template <int kDim, bool kInt8, int kWarps>
+// A CTA has one warp for each page of a tile: their rows follow each other.
+inline constexpr int kKvWarps = 4;
+
+template <int kDim, bool kInt8>
 struct KvTiles {
   static constexpr int kPositions = kTilePositions<kDim>;
   static constexpr int kPages = kPositions / kKvPageTokens;
   static constexpr int kElementBytes = kInt8 ? 1 : 2;
   static constexpr int kPieceElements = 16 / kElementBytes;
+  static_assert(kPages <= kKvWarps, "a warp copies one page of a tile at most");
 
   // Offset of element `column` of a position in a tile (fp16) or raw tile (int8).
   __device__ static int element_offset(int position, int column) {
@@ -54,28 +58,30 @@ struct KvTiles {
     return tile_offset<kDim>(position, column / 8) + column % 8 * 2;
   }
 
-  // Starts the copies of the tile whose first position is `first`. A warp takes whole pages: their
-  // rows follow each other.
-  __device__ static void copy(const KvHead& kv, int32_t first, uint8_t* shared) {
+  // The page that holds this warp's part of the tile whose first position is `first`. One past the
+  // end is not looked up: the table may not have it.
+  __device__ static int32_t page_of(const KvHead& kv, int32_t first) {
+    const int32_t page_first = first + static_cast<int32_t>(threadIdx.x) / 32 * kKvPageTokens;
+    return page_first < kv.n_positions ? kv.table[page_first / kKvPageTokens] : 0;
+  }
+
+  // Starts the copies of this warp's page of the tile whose first position is `first`.
+  __device__ static void copy(const KvHead& kv, int32_t page, int32_t first, uint8_t* shared) {
     const int warp = static_cast<int>(threadIdx.x) / 32;
     const int lane = static_cast<int>(threadIdx.x) % 32;
-    // Not unrolled, here and below: addresses kept for later copies would cost the registers that
-    // the products need.
-#pragma unroll 1
-    for (int page = warp; page < kPages; page += kWarps) {
-      const int32_t page_first = first + page * kKvPageTokens;
-      // A page past the end is not looked up: the table may not have it.
-      const int32_t n_rows = min(kv.n_positions - page_first, kKvPageTokens);
-      const uint8_t* from =
-          n_rows > 0 ? kv.base + kv.table[page_first / kKvPageTokens] * kv.page_bytes : kv.base;
-      copy_rows(kv, from, n_rows, page * kKvPageTokens, lane, shared);
-      if constexpr (kInt8) {
-        auto* scales = reinterpret_cast<uint16_t*>(shared + kPositions * kDim);
-        const uint8_t* page_scales = from + kKvPageTokens * kv.head_dim;
-        if (lane < kKvPageTokens / 2) {
-          float_copy::copy4(scales + page * kKvPageTokens + lane * 2, page_scales + lane * 4,
-                            lane * 2 < n_rows ? 4 : 0);
-        }
+    if (warp >= kPages) return;
+    const int32_t n_rows = kv.n_positions - first - warp * kKvPageTokens;
+    const uint8_t* from = kv.base + page * kv.page_bytes;
+    if (n_rows >= kKvPageTokens && kv.head_dim == kDim)
+      copy_full_page(from, warp * kKvPageTokens, lane, shared);
+    else
+      copy_rows(kv, from, n_rows, warp * kKvPageTokens, lane, shared);
+    if constexpr (kInt8) {
+      auto* scales = reinterpret_cast<uint16_t*>(shared + kPositions * kDim);
+      const uint8_t* page_scales = from + kKvPageTokens * kv.head_dim;
+      if (lane < kKvPageTokens / 2) {
+        float_copy::copy4(scales + warp * kKvPageTokens + lane * 2, page_scales + lane * 4,
+                          lane * 2 < n_rows ? 4 : 0);
       }
     }
   }
@@ -85,8 +91,7 @@ struct KvTiles {
                                  uint8_t* tile) {
     constexpr int kPieces = kDim / 8;
     const auto* scales = reinterpret_cast<const uint16_t*>(raw + kPositions * kDim);
-#pragma unroll 1
-    for (int i = static_cast<int>(threadIdx.x); i < kPositions * kPieces; i += kWarps * 32) {
+    for (int i = static_cast<int>(threadIdx.x); i < kPositions * kPieces; i += kKvWarps * 32) {
       const int position = i / kPieces;
       const int piece = i % kPieces;
       const bool there = first + position < kv.n_positions;
@@ -110,10 +115,27 @@ struct KvTiles {
   }
 
  private:
+  // All 16 rows of kDim elements: one stretch of memory.
+  __device__ static void copy_full_page(const uint8_t* from, int first_row, int lane,
+                                        uint8_t* shared) {
+    constexpr int kPieces = kDim / kPieceElements;
+    constexpr int kPagePieces = kKvPageTokens * kPieces;
+#pragma unroll
+    for (int i = 0; i < kPagePieces; i += 32) {
+      const int piece = i + lane;
+      if (kPagePieces >= 32 || piece < kPagePieces) {
+        float_copy::copy16(
+            shared + element_offset(first_row + piece / kPieces, piece % kPieces * kPieceElements),
+            from + piece * 16, 16);
+      }
+    }
+  }
+
   // The rows of one page by one warp; `first_row` is the page's first position in the tile.
   __device__ static void copy_rows(const KvHead& kv, const uint8_t* from, int32_t n_rows,
                                    int first_row, int lane, uint8_t* shared) {
     const int32_t row_bytes = kv.head_dim * kElementBytes;
+    // Not unrolled, here and below: the addresses would cost the registers that the products need.
     if (row_bytes % 16 == 0) {
       constexpr int kPieces = kDim / kPieceElements;
       constexpr int kPagePieces = kKvPageTokens * kPieces;
