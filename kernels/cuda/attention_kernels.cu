@@ -18,11 +18,10 @@
 // arguments is 1) and keeps the sum of finished pieces in shared memory; with few, one CTA makes
 // one piece and attention_combine adds them. Dynamic shared memory: a ring of three tiles filled by
 // cp.async two steps ahead, K and V alternating (for int8: of codes, and one converted tile), then
-// 16 x kDim floats of finished pieces for each 16 rows.
-#include <type_traits>
-
+// 16 x kDim floats of finished pieces for each 16 rows, then what warps exchange.
 #include "kernels/cuda/attention_combine.cuh"
 #include "kernels/cuda/kv_tiles.cuh"
+#include "kernels/cuda/shared_limit.h"
 
 namespace flexq {
 namespace attention {
@@ -48,6 +47,7 @@ struct Args {
   int32_t tiles_per_run;
   int32_t n_pieces;  // CTAs along the KV length
   float scale_log2;
+  int32_t exchange_offset;  // bytes into dynamic shared memory
   PieceScratch scratch;
 };
 
@@ -369,7 +369,6 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   constexpr int kCtaRows = kRowsPerWarp * kKvWarps / P::kShare;
   static_assert(kPieceTokens % kPositions == 0, "pieces are whole tiles");
   extern __shared__ __align__(128) uint8_t kv_ring[];
-  __shared__ std::conditional_t<kTogether, Exchange<kDim>, int> exchange;
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -434,6 +433,8 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   load_q<kDim>(args, rows, lane, q);
   auto* parked = reinterpret_cast<float4*>(kv_ring + kRingBytes<kDim, kInt8> +
                                            warp * kParkedBytes<kDim, kTogether>);
+  // Behind the parked sums, or where they would be.
+  auto* exchange = reinterpret_cast<Exchange<kDim>*>(kv_ring + args.exchange_offset);
   const int first_column = P::first_column(warp);
   const bool has_columns = P::has_columns(warp);
   float sum_m[2] = {};
@@ -473,7 +474,7 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
         multiply_keys<kDim>(q, keys, first_key, lane, s);
         if (first + kPositions - 1 > first_position) mask(rows, first + first_key, lane, s);
         if constexpr (kTogether) {
-          find_largest<kDim, true>(s, state.m, warp, lane, &exchange, largest);
+          find_largest<kDim, true>(s, state.m, warp, lane, exchange, largest);
         } else {
           find_largest<kDim, false>(s, state.m, warp, lane, nullptr, largest);
         }
@@ -483,7 +484,7 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
 #pragma unroll
           for (int n = 0; n < P::kKeys; ++n) {
             const int key = P::first_key(warp) + n;
-            reinterpret_cast<uint2*>(&exchange.p[key / 2][lane])[key % 2] =
+            reinterpret_cast<uint2*>(&exchange->p[key / 2][lane])[key % 2] =
                 make_uint2(p[n][0], p[n][1]);
           }
         }
@@ -495,7 +496,7 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
         for (int i = 0; i < kPositions / 16; ++i) {
           uint32_t a[4];
           if constexpr (kTogether) {
-            const uint4 both = exchange.p[i][lane];
+            const uint4 both = exchange->p[i][lane];
             a[0] = both.x, a[1] = both.y, a[2] = both.z, a[3] = both.w;
           } else {
             a[0] = p[2 * i][0], a[1] = p[2 * i][1];
@@ -526,20 +527,19 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Dynamic shared memory that a CTA may ask for.
-constexpr size_t shared_limit(int32_t sm) {
-  const size_t kib = sm >= 90 && sm < 120 ? 227 : sm == 80 || sm == 87 ? 163 : sm >= 80 ? 99 : 64;
-  return kib * 1024;
+template <int kDim, bool kInt8, bool kTogether>
+constexpr size_t exchange_offset(bool parks) {
+  return kRingBytes<kDim, kInt8> + (parks ? kKvWarps * kParkedBytes<kDim, kTogether> : 0);
 }
-
 template <int kDim, bool kInt8, bool kTogether>
 constexpr size_t shared_bytes(bool parks) {
-  return kRingBytes<kDim, kInt8> + (parks ? kKvWarps * kParkedBytes<kDim, kTogether> : 0);
+  return exchange_offset<kDim, kInt8, kTogether>(parks) + (kTogether ? sizeof(Exchange<kDim>) : 0);
 }
 
 template <int kDim, bool kInt8, bool kTogether>
 cudaError_t launch_rows(const CudaLaunch& where, const CudaBatch& batch, Args args, bool parks) {
   constexpr int kCtaRows = kTogether ? kRowsPerWarp : kRowsPerWarp * kKvWarps;
+  args.exchange_offset = static_cast<int32_t>(exchange_offset<kDim, kInt8, kTogether>(parks));
   args.tiles_per_run =
       static_cast<int32_t>(ceil_div(int64_t{batch.longest_run} * args.n_group, kCtaRows));
   const int64_t ctas = int64_t{args.tiles_per_run} * args.n_runs * args.n_pieces;
@@ -555,7 +555,7 @@ cudaError_t launch_dim(const CudaLaunch& where, const CudaBatch& batch, const Ar
   // 16 rows x 256 columns of o beside q do not fit the registers of one warp.
   if constexpr (kDim < 256) {
     const bool many = int64_t{batch.longest_run} * args.n_group > kRowsPerWarp;
-    if (many && shared_bytes<kDim, kInt8, false>(parks) <= shared_limit(where.sm))
+    if (many && shared_bytes<kDim, kInt8, false>(parks) <= shared_limit_bytes(where.sm))
       return launch_rows<kDim, kInt8, false>(where, batch, args, parks);
   }
   return launch_rows<kDim, kInt8, true>(where, batch, args, parks);

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/float_linear_decode.cuh"
 #include "kernels/cuda/float_linear_tile.cuh"
+#include "kernels/cuda/shared_limit.h"
 
 namespace flexq {
 namespace {
@@ -32,11 +33,16 @@ FloatKernel select_float_kernel(const CudaLaunch& launch, int64_t n_rows, int64_
 template <WeightFormat kFormat, int kTokenTiles>
 cudaError_t launch_decode(const CudaLaunch& where, const LinearArgs& args) {
   using namespace float_linear;
-  const int64_t row_sets =
-      ceil_div(args.n_rows, kDecodeBlocks<kFormat, kTokenTiles> * int64_t{kBlockRows});
-  const int64_t ctas = std::min(row_sets, int64_t{where.n_sms} * kDecodeCtas<kFormat>);
+  using Shape = DecodeShape<kFormat, kTokenTiles>;
+  int n_warps = kMostDecodeWarps;
+  while (n_warps > Shape::kLeastWarps &&
+         Shape::shared_bytes(n_warps) > shared_limit_bytes(where.sm))
+    n_warps /= 2;
+  const int64_t row_sets = ceil_div(args.n_rows, Shape::kRows);
+  // Two CTAs a multiprocessor, or what its shared memory holds.
+  const int64_t ctas = std::min(row_sets, int64_t{where.n_sms} * 2);
   return launch(where, float_linear_decode<kFormat, kTokenTiles>, dim3(static_cast<unsigned>(ctas)),
-                dim3(kDecodeThreads), 0, args);
+                dim3(static_cast<unsigned>(n_warps * 32)), Shape::shared_bytes(n_warps), args);
 }
 
 template <WeightFormat kFormat, typename T>
