@@ -1,11 +1,11 @@
 // out = W x for many tokens with fp32 activations: bound by the TF32 tensor cores.
 //
 // Grid: (ceil(n_tokens / tile tokens), ceil(N / tile rows)); kWarpsM * kWarpsN warps. A warp makes
-// kBlocks * 16 rows x kTokenTiles * 8 tokens. Stages of 32 columns go through a ring of kTileRing
-// buffers in dynamic shared memory, filled by cp.async kTileRing - 1 stages ahead: weights as the
-// lanes own them (float_weight_fragments.cuh), activations as (tokens, 8 pieces of 4 floats), piece
-// 2t + h being half h of lane t's run; pieces of odd tokens are swapped in pairs so that the
-// 16-byte reads of 8 lanes, runs of two tokens, hit 32 banks.
+// kBlocks * 16 rows x kTokenTiles * 8 tokens. Stages of 32 columns go through a ring of kRing
+// buffers in dynamic shared memory, filled by cp.async kRing - 1 stages ahead: weights as the lanes
+// own them (float_weight_fragments.cuh), activations as (tokens, 8 pieces of 4 floats), piece 2t +
+// h being half h of lane t's run; pieces of odd tokens are swapped in pairs so that the 16-byte
+// reads of 8 lanes, runs of two tokens, hit 32 banks.
 //
 // Order of sums: that of float_linear_decode.cuh. Per group of 128 columns 16 mma.m16n8k8 in
 // ascending steps from 0, then total = fma(group sum, scale of the group, total).
@@ -16,10 +16,9 @@
 
 namespace flexq::float_linear {
 
-inline constexpr int kTileRing = 3;
-
-template <int kWarpsM_, int kWarpsN_, int kBlocks_, int kTokenTiles_>
+template <int kWarpsM_, int kWarpsN_, int kBlocks_, int kTokenTiles_, int kRing_>
 struct Tile {
+  static constexpr int kRing = kRing_;              // buffers
   static constexpr int kWarpsM = kWarpsM_;          // warps along rows
   static constexpr int kWarpsN = kWarpsN_;          // warps along tokens
   static constexpr int kBlocks = kBlocks_;          // blocks of 16 rows per warp
@@ -31,8 +30,10 @@ struct Tile {
   static constexpr int kTokens = kWarpsN * kTokenTiles * 8;
   static_assert(kCtaBlocks % kWarps == 0, "each warp copies the weights of as many blocks");
 };
-using LargeTile = Tile<2, 2, 4, 4>;  // 128 rows x 64 tokens
-using SmallTile = Tile<2, 2, 2, 4>;  // 64 rows x 64 tokens: when large ones leave processors idle
+using LargeTile = Tile<2, 2, 4, 4, 3>;  // 128 rows x 64 tokens
+using SmallTile =
+    Tile<2, 2, 2, 4, 4>;  // 64 rows x 64 tokens: where large ones leave processors idle
+using NarrowTile = Tile<4, 1, 1, 4, 5>;  // 64 rows x 32 tokens
 
 inline constexpr int kTokenStageBytes = kStageColumns * 4;
 
@@ -118,7 +119,7 @@ __global__ void __launch_bounds__(T::kThreads, 2) float_linear_tile(const Linear
   }
   const auto copy = [&](int stage) {
     if (stage < n_stages) {
-      uint8_t* shared = tile_ring + stage % kTileRing * kStageBytes;
+      uint8_t* shared = tile_ring + stage % T::kRing * kStageBytes;
       const int group = stage / kGroupStages;
       const int in_group = stage % kGroupStages;
 #pragma unroll
@@ -131,18 +132,18 @@ __global__ void __launch_bounds__(T::kThreads, 2) float_linear_tile(const Linear
     float_copy::commit();
   };
 #pragma unroll
-  for (int stage = 0; stage < kTileRing - 1; ++stage)
+  for (int stage = 0; stage < T::kRing - 1; ++stage)
     copy(stage);
 
   float total[T::kBlocks][T::kTokenTiles][4] = {};
   float acc[T::kBlocks][T::kTokenTiles][4] = {};
   for (int stage = 0; stage < n_stages; ++stage) {
-    float_copy::wait_group<kTileRing - 2>();
+    float_copy::wait_group<T::kRing - 2>();
     // Every thread sees the stage, and has left the buffer that is filled next.
     __syncthreads();
-    copy(stage + kTileRing - 1);
+    copy(stage + T::kRing - 1);
 
-    const uint8_t* weights = tile_ring + stage % kTileRing * kStageBytes;
+    const uint8_t* weights = tile_ring + stage % T::kRing * kStageBytes;
     const uint8_t* tokens = weights + kWeightBytes;
     uint32_t b[T::kTokenTiles][8];
 #pragma unroll
