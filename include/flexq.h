@@ -449,8 +449,9 @@ FLEXQ_API flexq_status flexq_context_options_set_context_tokens(flexq_context_op
 FLEXQ_API flexq_status flexq_context_options_set_sequences(flexq_context_options* options,
                                                            int32_t n_sequences);
 
-/* Tokens computed at once (default 256): longer input is cut into chunks of this size, between
- * which cancels and deadlines are seen. Results do not depend on it; the workspace does. */
+/* Tokens computed at once (default 256, on CUDA 1024): longer input is cut into chunks of this
+ * size, between which cancels and deadlines are seen. Results do not depend on it; the workspace
+ * does. */
 FLEXQ_API flexq_status flexq_context_options_set_chunk_tokens(flexq_context_options* options,
                                                               int32_t n_tokens);
 

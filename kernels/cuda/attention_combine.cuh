@@ -52,7 +52,7 @@ __global__ void attention_combine(PieceScratch scratch, const int32_t* positions
   float m = ml[0];
   float l = ml[1];
   float sum = o[0];
-#pragma unroll 4
+#pragma unroll 8
   for (int32_t i = 1; i < n_pieces; ++i) {
     const PieceWeights w = weigh_piece(m, ml[i * 2], scale_log2);
     l = add_piece(w, l, ml[i * 2 + 1]);

@@ -16,20 +16,21 @@
 // through shared memory. Who makes an element changes nothing in how it is made.
 // With many tokens a CTA makes all pieces of its rows one after the other (n_pieces of the
 // arguments is 1) and keeps the sum of finished pieces in shared memory; with few, one CTA makes
-// one piece and attention_combine adds them. Dynamic shared memory: a ring of three tiles filled by
-// cp.async two steps ahead, K and V alternating (for int8: of codes, and one converted tile), then
-// 16 x kDim floats of finished pieces for each 16 rows.
-#include <type_traits>
-
+// one piece and attention_combine adds them. Dynamic shared memory: a ring of three or six tiles
+// filled by cp.async as far ahead, K and V alternating (for int8: of codes, and one converted
+// tile), then 16 x kDim floats of finished pieces for each 16 rows, then what warps exchange.
 #include "kernels/cuda/attention_combine.cuh"
 #include "kernels/cuda/kv_tiles.cuh"
+#include "kernels/cuda/shared_limit.h"
 
 namespace flexq {
 namespace attention {
 namespace {
 
 constexpr int kRowsPerWarp = 16;
+// Tiles on their way: many where warps share rows and few CTAs must keep memory busy.
 constexpr int kRing = 3;
+constexpr int kTogetherRing = 6;
 // Above this number of tokens a pass has rows enough to fill the processors without pieces.
 constexpr int64_t kMostSplitTokens = 64;
 
@@ -48,6 +49,9 @@ struct Args {
   int32_t tiles_per_run;
   int32_t n_pieces;  // CTAs along the KV length
   float scale_log2;
+  int32_t ring;           // tiles in shared memory: kRing or kTogetherRing
+  int32_t parked_offset;  // bytes into dynamic shared memory, as the next
+  int32_t exchange_offset;
   PieceScratch scratch;
 };
 
@@ -354,8 +358,12 @@ __device__ inline void store_piece(const Args& args, const LaneRows& rows,
 }
 
 template <int kDim, bool kInt8>
-constexpr int kRingBytes =
-    kInt8 ? kRing* kRawTileBytes<kDim> + kTileBytes<kDim> : kRing* kTileBytes<kDim>;
+constexpr int kSlotBytes = kInt8 ? kRawTileBytes<kDim> : kTileBytes<kDim>;
+// With the converted tile of int8.
+template <int kDim, bool kInt8>
+constexpr int ring_bytes(int ring) {
+  return ring * kSlotBytes<kDim, kInt8> + (kInt8 ? kTileBytes<kDim> : 0);
+}
 // Per warp.
 template <int kDim, bool kTogether>
 constexpr int kParkedBytes = Part<kDim, kTogether>::kColumns * 32 * 16;
@@ -365,11 +373,9 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   using Tiles = KvTiles<kDim, kInt8>;
   using P = Part<kDim, kTogether>;
   constexpr int kPositions = kTilePositions<kDim>;
-  constexpr int kSlotBytes = kInt8 ? kRawTileBytes<kDim> : kTileBytes<kDim>;
   constexpr int kCtaRows = kRowsPerWarp * kKvWarps / P::kShare;
   static_assert(kPieceTokens % kPositions == 0, "pieces are whole tiles");
   extern __shared__ __align__(128) uint8_t kv_ring[];
-  __shared__ std::conditional_t<kTogether, Exchange<kDim>, int> exchange;
 
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -412,28 +418,34 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   const int n_steps = (end - begin + kPositions - 1) / kPositions * 2;
   int32_t page = 0;
   int32_t next_page = Tiles::page_of(head, begin);
-  const auto copy = [&](int step) {
-    if (step < n_steps) {
-      const int32_t first = begin + step / 2 * kPositions;
+  const int ring = kTogether ? args.ring : kRing;
+  int copy_step = 0;
+  int copy_slot = 0;
+  const auto copy = [&] {
+    if (copy_step < n_steps) {
+      const int32_t first = begin + copy_step / 2 * kPositions;
       KvHead keys_or_values = head;
-      if (step % 2 == 0) {
+      if (copy_step % 2 == 0) {
         page = next_page;
         next_page = Tiles::page_of(head, first + kPositions);
       } else {
         keys_or_values.base += v_offset;
       }
-      Tiles::copy(keys_or_values, page, first, kv_ring + step % kRing * kSlotBytes);
+      Tiles::copy(keys_or_values, page, first, kv_ring + copy_slot * kSlotBytes<kDim, kInt8>);
     }
     float_copy::commit();
+    ++copy_step;
+    copy_slot = copy_slot + 1 == ring ? 0 : copy_slot + 1;
   };
-#pragma unroll
-  for (int step = 0; step < kRing - 1; ++step)
-    copy(step);
+  for (int i = 0; i < ring - 1; ++i)
+    copy();
 
   uint32_t q[kDim / 16][4];
   load_q<kDim>(args, rows, lane, q);
-  auto* parked = reinterpret_cast<float4*>(kv_ring + kRingBytes<kDim, kInt8> +
+  auto* parked = reinterpret_cast<float4*>(kv_ring + args.parked_offset +
                                            warp * kParkedBytes<kDim, kTogether>);
+  // Behind the parked sums, or where they would be.
+  auto* exchange = reinterpret_cast<Exchange<kDim>*>(kv_ring + args.exchange_offset);
   const int first_column = P::first_column(warp);
   const bool has_columns = P::has_columns(warp);
   float sum_m[2] = {};
@@ -442,30 +454,34 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   state.reset();
 
   // The next step's tile: waits for it, starts the copy that takes the place of the last one.
-  const auto next_tile = [&](int step) -> const uint8_t* {
-    float_copy::wait_group<kRing - 2>();
+  int slot = 0;
+  const auto next_tile = [&](int32_t first) -> const uint8_t* {
+    if (kTogether && ring == kTogetherRing)
+      float_copy::wait_group<kTogetherRing - 2>();
+    else
+      float_copy::wait_group<kRing - 2>();
     __syncthreads();
-    copy(step + kRing - 1);
-    const uint8_t* slot = kv_ring + step % kRing * kSlotBytes;
+    copy();
+    const uint8_t* arrived = kv_ring + slot * kSlotBytes<kDim, kInt8>;
+    slot = slot + 1 == ring ? 0 : slot + 1;
     if constexpr (!kInt8) {
-      return slot;
+      return arrived;
     } else {
-      uint8_t* converted = kv_ring + kRing * kSlotBytes;
-      Tiles::convert(head, begin + step / 2 * kPositions, slot, converted);
+      uint8_t* converted = kv_ring + ring * kSlotBytes<kDim, kInt8>;
+      Tiles::convert(head, first, arrived, converted);
       __syncthreads();
       return converted;
     }
   };
 
-  int step = 0;
   for (int32_t piece_first = begin; piece_first < end; piece_first += kPieceTokens) {
     const int32_t piece_end = min(piece_first + kPieceTokens, end);
 #pragma unroll 1
-    for (int32_t first = piece_first; first < piece_end; first += kPositions, step += 2) {
+    for (int32_t first = piece_first; first < piece_end; first += kPositions) {
       // The same for all warps where they share rows.
       const bool wanted = first <= last_position;
       uint32_t p[P::kKeys][2];
-      const uint8_t* keys = next_tile(step);
+      const uint8_t* keys = next_tile(first);
       if (wanted) {
         float s[P::kKeys][4];
         float largest[2];
@@ -473,7 +489,7 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
         multiply_keys<kDim>(q, keys, first_key, lane, s);
         if (first + kPositions - 1 > first_position) mask(rows, first + first_key, lane, s);
         if constexpr (kTogether) {
-          find_largest<kDim, true>(s, state.m, warp, lane, &exchange, largest);
+          find_largest<kDim, true>(s, state.m, warp, lane, exchange, largest);
         } else {
           find_largest<kDim, false>(s, state.m, warp, lane, nullptr, largest);
         }
@@ -483,19 +499,19 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
 #pragma unroll
           for (int n = 0; n < P::kKeys; ++n) {
             const int key = P::first_key(warp) + n;
-            reinterpret_cast<uint2*>(&exchange.p[key / 2][lane])[key % 2] =
+            reinterpret_cast<uint2*>(&exchange->p[key / 2][lane])[key % 2] =
                 make_uint2(p[n][0], p[n][1]);
           }
         }
       }
       // Its barrier also shows all of p to all warps.
-      const uint8_t* values = next_tile(step + 1);
+      const uint8_t* values = next_tile(first);
       if (wanted && has_columns) {
 #pragma unroll
         for (int i = 0; i < kPositions / 16; ++i) {
           uint32_t a[4];
           if constexpr (kTogether) {
-            const uint4 both = exchange.p[i][lane];
+            const uint4 both = exchange->p[i][lane];
             a[0] = both.x, a[1] = both.y, a[2] = both.z, a[3] = both.w;
           } else {
             a[0] = p[2 * i][0], a[1] = p[2 * i][1];
@@ -526,39 +542,44 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Dynamic shared memory that a CTA may ask for.
-constexpr size_t shared_limit(int32_t sm) {
-  const size_t kib = sm >= 90 && sm < 120 ? 227 : sm == 80 || sm == 87 ? 163 : sm >= 80 ? 99 : 64;
-  return kib * 1024;
+// Fills in where things lie in dynamic shared memory and returns its size. parks: sums of finished
+// pieces wait there.
+template <int kDim, bool kInt8, bool kTogether>
+size_t arrange_shared(int ring, bool parks, Args* args) {
+  args->ring = ring;
+  args->parked_offset = ring_bytes<kDim, kInt8>(ring);
+  args->exchange_offset =
+      args->parked_offset + (parks ? kKvWarps * kParkedBytes<kDim, kTogether> : 0);
+  return static_cast<size_t>(args->exchange_offset) + (kTogether ? sizeof(Exchange<kDim>) : 0);
 }
 
 template <int kDim, bool kInt8, bool kTogether>
-constexpr size_t shared_bytes(bool parks) {
-  return kRingBytes<kDim, kInt8> + (parks ? kKvWarps * kParkedBytes<kDim, kTogether> : 0);
-}
-
-template <int kDim, bool kInt8, bool kTogether>
-cudaError_t launch_rows(const CudaLaunch& where, const CudaBatch& batch, Args args, bool parks) {
+cudaError_t launch_rows(const CudaLaunch& where, const CudaBatch& batch, Args args,
+                        size_t shared_bytes) {
   constexpr int kCtaRows = kTogether ? kRowsPerWarp : kRowsPerWarp * kKvWarps;
   args.tiles_per_run =
       static_cast<int32_t>(ceil_div(int64_t{batch.longest_run} * args.n_group, kCtaRows));
   const int64_t ctas = int64_t{args.tiles_per_run} * args.n_runs * args.n_pieces;
   if (ctas > INT32_MAX) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(ctas), static_cast<unsigned>(args.kv.n_kv_heads));
-  return launch(where, attend<kDim, kInt8, kTogether>, grid, dim3(kKvWarps * 32),
-                shared_bytes<kDim, kInt8, kTogether>(parks), args);
+  return launch(where, attend<kDim, kInt8, kTogether>, grid, dim3(kKvWarps * 32), shared_bytes,
+                args);
 }
 
 template <int kDim, bool kInt8>
-cudaError_t launch_dim(const CudaLaunch& where, const CudaBatch& batch, const Args& args) {
+cudaError_t launch_dim(const CudaLaunch& where, const CudaBatch& batch, Args args) {
+  const size_t limit = shared_limit_bytes(where.sm);
   const bool parks = args.n_pieces == 1 && batch.most_positions > kPieceTokens;
   // 16 rows x 256 columns of o beside q do not fit the registers of one warp.
   if constexpr (kDim < 256) {
     const bool many = int64_t{batch.longest_run} * args.n_group > kRowsPerWarp;
-    if (many && shared_bytes<kDim, kInt8, false>(parks) <= shared_limit(where.sm))
-      return launch_rows<kDim, kInt8, false>(where, batch, args, parks);
+    const size_t bytes = arrange_shared<kDim, kInt8, false>(kRing, parks, &args);
+    if (many && bytes <= limit) return launch_rows<kDim, kInt8, false>(where, batch, args, bytes);
   }
-  return launch_rows<kDim, kInt8, true>(where, batch, args, parks);
+  size_t bytes = arrange_shared<kDim, kInt8, true>(kTogetherRing, parks, &args);
+  // Two CTAs a multiprocessor, or the short ring.
+  if (bytes * 2 > limit) bytes = arrange_shared<kDim, kInt8, true>(kRing, parks, &args);
+  return launch_rows<kDim, kInt8, true>(where, batch, args, bytes);
 }
 
 template <int kDim>

@@ -8,7 +8,8 @@
 // Order of sums: the groups of a matrix are cut into k_slices(N, K) slices of consecutive groups;
 // inside a slice acc = fma((float)dot, sx * sw, acc) in ascending groups from 0, and the slices are
 // added in ascending order, then the bias. Every integer kernel of both families keeps it, for any
-// number of tokens, so that they give the same bits.
+// number of tokens, so that they give the same bits. k_slices is 1 for every shape
+// (linear_select.h): the order is the CPU's.
 #pragma once
 
 #include <cstdint>
@@ -80,7 +81,7 @@ cudaError_t cuda_silu_mul_quantize(const CudaLaunch& launch, CudaRows gate, Cuda
 int32_t cuda_k_slices(int64_t n_rows, int64_t n_cols);
 
 // W6A6, W6A8, W8A8: out (n_tokens, N) from quantized activations; `scratch` has
-// cuda_linear_int_scratch_bytes(). bits: those of the activations. (int8_linear.cu, btc_linear.cu)
+// cuda_linear_int_scratch_bytes(). bits: those of the activations. (int_linear.cu)
 cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix& w, CudaQuantized x,
                             int32_t bits, int64_t n_tokens, const float* bias, CudaStore store,
                             CudaRows out, uint8_t* scratch);

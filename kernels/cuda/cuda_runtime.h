@@ -56,8 +56,9 @@ cudaError_t launch(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid
                    size_t shared_bytes, const Args&... args) {
   static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter");
   const auto* entry = reinterpret_cast<const void*>(kernel);
-  constexpr size_t kDefaultSharedBytes = 48 * 1024;
-  if (shared_bytes > kDefaultSharedBytes) {
+  // What every launch may have is 48 KiB, static shared memory included: 16 KiB of that at most.
+  constexpr size_t kUnaskedSharedBytes = 32 * 1024;
+  if (shared_bytes > kUnaskedSharedBytes) {
     const cudaError_t error =
         where.runtime->set_kernel_shared_bytes(entry, static_cast<int>(shared_bytes));
     if (error != cudaSuccess) return error;

@@ -9,19 +9,20 @@ namespace {
 
 using float_linear::LargeTile;
 using float_linear::LinearArgs;
+using float_linear::NarrowTile;
 using float_linear::SmallTile;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-enum class FloatKernel { kDecode8, kDecode16, kDecode32, kSmallTile, kLargeTile };
+enum class FloatKernel { kDecode8, kDecode16, kNarrowTile, kSmallTile, kLargeTile };
 
 // All kernels give the same bits: the choice is about time only.
 FloatKernel select_float_kernel(const CudaLaunch& launch, int64_t n_rows, int64_t n_tokens) {
   if (n_tokens <= 8) return FloatKernel::kDecode8;
   if (n_tokens <= 16) return FloatKernel::kDecode16;
-  if (n_tokens <= 32) return FloatKernel::kDecode32;
+  if (n_tokens <= 32) return FloatKernel::kNarrowTile;
   const int64_t large_tiles =
       ceil_div(n_rows, LargeTile::kRows) * ceil_div(n_tokens, LargeTile::kTokens);
   // The rings of large tiles take up to 96 KiB; sm_75 has 64.
@@ -32,19 +33,22 @@ FloatKernel select_float_kernel(const CudaLaunch& launch, int64_t n_rows, int64_
 template <WeightFormat kFormat, int kTokenTiles>
 cudaError_t launch_decode(const CudaLaunch& where, const LinearArgs& args) {
   using namespace float_linear;
-  const int64_t row_sets =
-      ceil_div(args.n_rows, kDecodeBlocks<kFormat, kTokenTiles> * int64_t{kBlockRows});
-  const int64_t ctas = std::min(row_sets, int64_t{where.n_sms} * kDecodeCtas<kFormat>);
+  using Shape = DecodeShape<kFormat, kTokenTiles>;
+  const int64_t sets = ceil_div(args.n_rows, Shape::kRows);
+  const int64_t warps = int64_t{where.n_sms} * Shape::kCtas * kDecodeWarps;
+  // One warp per set where there are sets enough to keep memory busy, else several.
+  const int32_t split = Shape::kAlone && sets * 2 >= warps ? 1 : sets * 8 >= warps ? 4 : 8;
+  const int64_t ctas =
+      std::min(ceil_div(sets * split, kDecodeWarps), int64_t{where.n_sms} * Shape::kCtas);
   return launch(where, float_linear_decode<kFormat, kTokenTiles>, dim3(static_cast<unsigned>(ctas)),
-                dim3(kDecodeThreads), 0, args);
+                dim3(kDecodeThreads), 0, args, split);
 }
 
 template <WeightFormat kFormat, typename T>
 cudaError_t launch_tile(const CudaLaunch& where, const LinearArgs& args) {
   const dim3 grid(static_cast<unsigned>(ceil_div(args.n_tokens, T::kTokens)),
                   static_cast<unsigned>(ceil_div(args.n_rows, T::kRows)));
-  constexpr size_t kSharedBytes =
-      size_t{float_linear::kTileRing} * float_linear::kTileStageBytes<T, kFormat>;
+  constexpr size_t kSharedBytes = size_t{T::kRing} * float_linear::kTileStageBytes<T, kFormat>;
   return launch(where, float_linear::float_linear_tile<kFormat, T>, grid, dim3(T::kThreads),
                 kSharedBytes, args);
 }
@@ -56,8 +60,8 @@ cudaError_t launch_format(const CudaLaunch& where, const LinearArgs& args) {
       return launch_decode<kFormat, 1>(where, args);
     case FloatKernel::kDecode16:
       return launch_decode<kFormat, 2>(where, args);
-    case FloatKernel::kDecode32:
-      return launch_decode<kFormat, 4>(where, args);
+    case FloatKernel::kNarrowTile:
+      return launch_tile<kFormat, NarrowTile>(where, args);
     case FloatKernel::kSmallTile:
       return launch_tile<kFormat, SmallTile>(where, args);
     default:

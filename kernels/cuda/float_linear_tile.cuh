@@ -1,11 +1,11 @@
 // out = W x for many tokens with fp32 activations: bound by the TF32 tensor cores.
 //
 // Grid: (ceil(n_tokens / tile tokens), ceil(N / tile rows)); kWarpsM * kWarpsN warps. A warp makes
-// kBlocks * 16 rows x kTokenTiles * 8 tokens. Stages of 32 columns go through a ring of kTileRing
-// buffers in dynamic shared memory, filled by cp.async kTileRing - 1 stages ahead: weights as the
-// lanes own them (float_weight_fragments.cuh), activations as (tokens, 8 pieces of 4 floats), piece
-// 2t + h being half h of lane t's run; pieces of odd tokens are swapped in pairs so that the
-// 16-byte reads of 8 lanes, runs of two tokens, hit 32 banks.
+// kBlocks * 16 rows x kTokenTiles * 8 tokens. Stages of 32 columns go through a ring of kRing
+// buffers in dynamic shared memory, filled by cp.async kRing - 1 stages ahead: weights as the lanes
+// own them (float_weight_fragments.cuh), activations as (tokens, 8 pieces of 4 floats), piece 2t +
+// h being half h of lane t's run; pieces of odd tokens are swapped in pairs so that the 16-byte
+// reads of 8 lanes, runs of two tokens, hit 32 banks.
 //
 // Order of sums: that of float_linear_decode.cuh. Per group of 128 columns 16 mma.m16n8k8 in
 // ascending steps from 0, then total = fma(group sum, scale of the group, total).
@@ -16,10 +16,9 @@
 
 namespace flexq::float_linear {
 
-inline constexpr int kTileRing = 3;
-
-template <int kWarpsM_, int kWarpsN_, int kBlocks_, int kTokenTiles_>
+template <int kWarpsM_, int kWarpsN_, int kBlocks_, int kTokenTiles_, int kRing_>
 struct Tile {
+  static constexpr int kRing = kRing_;              // buffers
   static constexpr int kWarpsM = kWarpsM_;          // warps along rows
   static constexpr int kWarpsN = kWarpsN_;          // warps along tokens
   static constexpr int kBlocks = kBlocks_;          // blocks of 16 rows per warp
@@ -31,8 +30,10 @@ struct Tile {
   static constexpr int kTokens = kWarpsN * kTokenTiles * 8;
   static_assert(kCtaBlocks % kWarps == 0, "each warp copies the weights of as many blocks");
 };
-using LargeTile = Tile<2, 4, 4, 4>;  // 128 rows x 128 tokens
-using SmallTile = Tile<2, 2, 2, 4>;  // 64 rows x 64 tokens: when large ones leave processors idle
+using LargeTile = Tile<2, 2, 4, 4, 3>;  // 128 rows x 64 tokens
+using SmallTile =
+    Tile<2, 2, 2, 4, 4>;  // 64 rows x 64 tokens: where large ones leave processors idle
+using NarrowTile = Tile<4, 1, 1, 4, 5>;  // 64 rows x 32 tokens
 
 inline constexpr int kTokenStageBytes = kStageColumns * 4;
 
@@ -45,39 +46,55 @@ __device__ inline int swizzled(int token, int piece) {
   return token * kTokenStageBytes + (piece ^ (token & 1)) * 16;
 }
 
+// The pieces of every stage that one thread copies: 4 columns of kCount tokens. Tokens past the end
+// stand for the last one, they are not stored.
 template <typename T, int kLaneColumns>
-__device__ inline void copy_activations(const LinearArgs& args, int64_t first_token, int64_t group,
-                                        int stage, uint8_t* shared) {
-  constexpr int kPieces = T::kTokens * 8;
-  static_assert(kPieces % T::kThreads == 0, "every thread copies the same number of pieces");
+struct ActivationCopies {
+  static constexpr int kCount = T::kTokens * 8 / T::kThreads;
+  static_assert(T::kTokens * 8 % T::kThreads == 0 && T::kThreads % 8 == 0,
+                "a thread copies the same piece of several tokens");
+  const float* row[kCount];
+  int first_column;  // of the piece in its stage
+
+  __device__ ActivationCopies(const LinearArgs& args, int64_t first_token) {
+    const auto thread = static_cast<int>(threadIdx.x);
+    first_column = thread % 8 / 2 * kLaneColumns + thread % 2 * 4;
 #pragma unroll
-  for (int i = 0; i < kPieces / T::kThreads; ++i) {
-    const int piece = static_cast<int>(threadIdx.x) + i * T::kThreads;
-    const int token = piece / 8;
-    const int64_t column =
-        group * kGroupSize + run_column<kLaneColumns>(piece % 8 / 2, stage) + piece % 2 * 4;
-    // Columns past K and tokens past the end are zeros and are not read.
-    const bool there = first_token + token < args.n_tokens && column < args.n_cols;
-    const int valid = there ? static_cast<int>(min(int64_t{4}, args.n_cols - column)) * 4 : 0;
-    const float* from = there ? args.x + (first_token + token) * args.x_stride + column : args.x;
-    uint8_t* to = shared + swizzled(token, piece % 8);
-    if (args.vector_x) {
-      float_copy::copy16(to, from, valid);
-    } else {
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const bool element = k * 4 < valid;
-        float_copy::copy4(to + k * 4, element ? from + k : args.x, element ? 4 : 0);
-      }
+    for (int i = 0; i < kCount; ++i) {
+      const int64_t token = first_token + thread / 8 + i * (T::kThreads / 8);
+      row[i] = args.x + min(token, args.n_tokens - 1) * args.x_stride + first_column;
     }
   }
-}
+
+  __device__ void copy(const LinearArgs& args, int group, int stage, uint8_t* shared) const {
+    const auto thread = static_cast<int>(threadIdx.x);
+    const int64_t column = int64_t{group} * kGroupSize + run_column<kLaneColumns>(0, stage);
+    const bool whole = args.vector_x && column + 3 * kLaneColumns + 8 <= args.n_cols;
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      uint8_t* to = shared + swizzled(thread / 8 + i * (T::kThreads / 8), thread % 8);
+      if (whole)
+        float_copy::copy16(to, row[i] + column, 16);
+      else
+        copy_ragged(args, row[i], column, to);
+    }
+  }
+
+ private:
+  // Element by element, zeros past K.
+  __device__ void copy_ragged(const LinearArgs& args, const float* from, int64_t column,
+                              uint8_t* to) const {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const bool there = column + first_column + k < args.n_cols;
+      float_copy::copy4(to + k * 4, there ? from + column + k : args.x, there ? 4 : 0);
+    }
+  }
+};
 
 template <WeightFormat kFormat, typename T>
-__global__ void __launch_bounds__(T::kThreads) float_linear_tile(const LinearArgs args) {
+__global__ void __launch_bounds__(T::kThreads, 2) float_linear_tile(const LinearArgs args) {
   using F = Fragments<kFormat>;
-  constexpr bool kGrouped =
-      kFormat == WeightFormat::kInt6Group || kFormat == WeightFormat::kInt8Group;
   constexpr int kWeightBytes = T::kCtaBlocks * F::kStageBytes;
   constexpr int kStageBytes = kTileStageBytes<T, kFormat>;
   extern __shared__ __align__(128) uint8_t tile_ring[];
@@ -91,33 +108,42 @@ __global__ void __launch_bounds__(T::kThreads) float_linear_tile(const LinearArg
   const int64_t last_block = (args.n_rows - 1) / kBlockRows;
   const int n_stages = args.n_stages;
 
+  const ActivationCopies<T, F::kLaneColumns> activations(args, first_token);
+  constexpr int kCopies = T::kCtaBlocks / T::kWarps;
+  typename F::Source sources[kCopies];
+#pragma unroll
+  for (int i = 0; i < kCopies; ++i) {
+    // Blocks past the end stand for the last one, they are not stored.
+    const int64_t block = min(first_block + warp + i * T::kWarps, last_block);
+    sources[i] = F::source(args, block, lane);
+  }
   const auto copy = [&](int stage) {
     if (stage < n_stages) {
-      uint8_t* shared = tile_ring + stage % kTileRing * kStageBytes;
+      uint8_t* shared = tile_ring + stage % T::kRing * kStageBytes;
+      const int group = stage / kGroupStages;
+      const int in_group = stage % kGroupStages;
 #pragma unroll
-      for (int i = warp; i < T::kCtaBlocks; i += T::kWarps) {
-        // Blocks past the end stand for the last one and are not stored.
-        F::copy_stage(args, min(first_block + i, last_block), stage / kGroupStages,
-                      stage % kGroupStages, lane, shared + i * F::kStageBytes);
+      for (int i = 0; i < kCopies; ++i) {
+        F::copy_stage(sources[i], group, in_group, lane,
+                      shared + (warp + i * T::kWarps) * F::kStageBytes);
       }
-      copy_activations<T, F::kLaneColumns>(args, first_token, stage / kGroupStages,
-                                           stage % kGroupStages, shared + kWeightBytes);
+      activations.copy(args, group, in_group, shared + kWeightBytes);
     }
     float_copy::commit();
   };
 #pragma unroll
-  for (int stage = 0; stage < kTileRing - 1; ++stage)
+  for (int stage = 0; stage < T::kRing - 1; ++stage)
     copy(stage);
 
   float total[T::kBlocks][T::kTokenTiles][4] = {};
   float acc[T::kBlocks][T::kTokenTiles][4] = {};
   for (int stage = 0; stage < n_stages; ++stage) {
-    float_copy::wait_group<kTileRing - 2>();
+    float_copy::wait_group<T::kRing - 2>();
     // Every thread sees the stage, and has left the buffer that is filled next.
     __syncthreads();
-    copy(stage + kTileRing - 1);
+    copy(stage + T::kRing - 1);
 
-    const uint8_t* weights = tile_ring + stage % kTileRing * kStageBytes;
+    const uint8_t* weights = tile_ring + stage % T::kRing * kStageBytes;
     const uint8_t* tokens = weights + kWeightBytes;
     uint32_t b[T::kTokenTiles][8];
 #pragma unroll
@@ -155,13 +181,11 @@ __global__ void __launch_bounds__(T::kThreads) float_linear_tile(const LinearArg
       for (int block = 0; block < T::kBlocks; ++block) {
         float scale = 1.0f;
         float scale8 = 1.0f;
-        if constexpr (kGrouped) {
-          const int64_t b16 = min(first_block + warp_m * T::kBlocks + block, last_block);
-          const int group = stage / kGroupStages;
-          scale =
-              scale_value(F::group_scale_bits(args, b16, group, lane / 4), args.scale_multiplier);
-          scale8 = scale_value(F::group_scale_bits(args, b16, group, lane / 4 + 8),
-                               args.scale_multiplier);
+        if constexpr (F::kHasGroupScales) {
+          const int64_t existing = min(first_block + warp_m * T::kBlocks + block, last_block);
+          const uint16_t* scales = unit_scales(args, existing, stage / kGroupStages);
+          scale = scale_value(scales[lane / 4], args.scale_multiplier);
+          scale8 = scale_value(scales[lane / 4 + 8], args.scale_multiplier);
         }
 #pragma unroll
         for (int tile = 0; tile < T::kTokenTiles; ++tile) {

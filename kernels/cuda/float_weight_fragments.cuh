@@ -55,15 +55,6 @@ __device__ constexpr int run_column(int t, int stage) {
   return stage / kRuns * 4 * kLaneColumns + t * kLaneColumns + stage % kRuns * 8;
 }
 
-// Weights are read once by one multiprocessor: no line of L1 for them. Volatile: a load stays where
-// it is written, ahead of the products that it runs beside.
-__device__ inline uint4 load16_once(const void* global) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(global));
-  return v;
-}
 __device__ inline void put(uint32_t* words, uint4 v) {
   words[0] = v.x;
   words[1] = v.y;
@@ -81,9 +72,22 @@ __device__ inline void bytes_to_floats(uint32_t bytes, uint32_t* out) {
   }
 }
 
-// One format: how many words a lane holds of a group and of a stage, how it reads them from global
-// memory (load_group, for the decode kernel) or through shared memory (copy_stage and read_stage,
-// for the tile kernel), and what they mean (unpack: the runs of rows g and g + 8).
+// Weights are read once by one multiprocessor: no line of L1 for them. Volatile: a load stays where
+// it is written, ahead of the products that it runs beside.
+__device__ inline uint4 load16_once(const void* global) {
+  uint4 v;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "l"(global));
+  return v;
+}
+
+// One format: where a lane finds its share (Source), how many words it holds of a stage and of a
+// group, how it loads them into registers (for the decode kernel: load_freed fills what nothing
+// needs any more once `stage` of the group before is unpacked; all four stages make the group) or
+// through shared memory (for the tile kernel: copy_stage, then read_stage by the same lane of any
+// warp), and what they mean (unpack: the runs of rows g and g + 8). Piece p of lane l in shared
+// memory, of 16 bytes or of 8, lies at (p * 32 + l) times that: no bank conflicts.
 template <WeightFormat kFormat>
 struct Fragments;
 
@@ -95,50 +99,61 @@ __device__ inline int64_t existing_row(const LinearArgs& args, int64_t row) {
 // Row-major rows of kElementBytes, kLaneColumns = what fits 16 bytes, at least 8.
 template <int kElementBytes>
 struct RowFragments {
+  static constexpr bool kHasGroupScales = false;  // rows of int8 are scaled at the end
   static constexpr int kLaneColumns = kElementBytes == 1 ? 16 : 8;
   static constexpr int kRunBytes = 8 * kElementBytes;
   static constexpr int kStageWords = 2 * kRunBytes / 4;
-  static constexpr int kGroupWords = kStageWords * kGroupStages;
   static constexpr int kStageBytes = kStageWords * 4 * 32;  // of a block, in shared memory
-  // 16-byte loads per row: one covers two stages of int8 and half a stage of fp32.
-  static constexpr int kRowLoads = kGroupStages * kRunBytes / 16;
+  static constexpr int kGroupWords = kStageWords * kGroupStages;
+  static constexpr int kRunWords = kRunBytes / 4;
 
-  // raw: the 16-byte loads of row g, then those of row g + 8. n_stages: 2 or 4.
-  __device__ static void load_group(const LinearArgs& args, int64_t block, int64_t group,
-                                    int n_stages, int lane, uint32_t (&raw)[kGroupWords]) {
+  struct Source {
+    const uint8_t* row[2];  // rows g and g + 8, at the lane's first run
+  };
+  __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
     const int64_t row_bytes = padded_cols_of(args) * kElementBytes;
+    Source source;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t row = existing_row(args, block * kBlockRows + lane / 4 + half * 8);
-      const uint8_t* from = args.values + row * row_bytes + group * kGroupSize * kElementBytes;
+      source.row[half] = args.values + row * row_bytes + lane % 4 * kLaneColumns * kElementBytes;
+    }
+    return source;
+  }
+
+  // raw: the runs of row g in the order of stages, then those of row g + 8. n_stages: 2 or 4.
+  __device__ static void load_freed(const Source& source, int group, int n_stages, int stage,
+                                    uint32_t (&raw)[kGroupWords]) {
+    const int64_t at = int64_t{group} * (kGroupSize * kElementBytes);
+    // 16 bytes of int8 are two stages: both must be over.
+    constexpr int kStages = kRunBytes == 8 ? 2 : 1;
+    if (stage % kStages != kStages - 1) return;
+    const int first = stage / kStages * kStages;
+    // A stage that the group has not is read from its first columns instead, for nothing.
+    const int column = first < n_stages ? run_column<kLaneColumns>(0, first) : 0;
 #pragma unroll
-      for (int i = 0; i < kRowLoads; ++i) {
-        const int stage = i * kGroupStages / kRowLoads;
-        const int byte = run_column<kLaneColumns>(lane % 4, stage) * kElementBytes +
-                         (kRunBytes > 16 ? i % 2 * 16 : 0);
-        if (stage < n_stages) put(&raw[(half * kRowLoads + i) * 4], load16_once(from + byte));
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int i = 0; i < kStages * kRunBytes / 16; ++i) {
+        put(&raw[half * (kGroupWords / 2) + first * kRunWords + i * 4],
+            load16_once(source.row[half] + at + column * kElementBytes + i * 16));
       }
     }
   }
-
   __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
                                      uint32_t (&words)[kStageWords]) {
-    constexpr int kRunWords = kRunBytes / 4;
 #pragma unroll
     for (int i = 0; i < kStageWords; ++i)
       words[i] = raw[i / kRunWords * (kGroupWords / 2) + stage * kRunWords + i % kRunWords];
   }
 
-  // Piece p of lane l lies at (p * 32 + l) * the bytes of a piece.
-  __device__ static void copy_stage(const LinearArgs& args, int64_t block, int64_t group, int stage,
-                                    int lane, uint8_t* shared) {
-    const int64_t row_bytes = padded_cols_of(args) * kElementBytes;
+  __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
+                                    uint8_t* shared) {
+    const int64_t at =
+        (int64_t{group} * kGroupSize + run_column<kLaneColumns>(0, stage)) * kElementBytes;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int64_t row = existing_row(args, block * kBlockRows + lane / 4 + half * 8);
-      const uint8_t* from =
-          args.values + row * row_bytes +
-          (group * kGroupSize + run_column<kLaneColumns>(lane % 4, stage)) * kElementBytes;
+      const uint8_t* from = source.row[half] + at;
       if constexpr (kRunBytes == 8) {
         float_copy::copy8(shared + (half * 32 + lane) * 8, from, 8);
       } else {
@@ -165,10 +180,6 @@ struct RowFragments {
       for (int i = 0; i < kStageWords / 4; ++i)
         put(&words[i * 4], *reinterpret_cast<const uint4*>(shared + (i * 32 + lane) * 16));
     }
-  }
-
-  __device__ static uint16_t group_scale_bits(const LinearArgs&, int64_t, int64_t, int) {
-    return 0x3c00u;  // 1.0: dense weights are what they are; rows of int8 are scaled at the end
   }
 };
 
@@ -229,29 +240,39 @@ struct Fragments<WeightFormat::kInt8Row> : RowFragments<1> {
   }
 };
 
-// fp16 bits of the scale of row `row` of a block; blocks past the end are never asked for.
-__device__ inline uint16_t unit_scale_bits(const LinearArgs& args, int64_t block, int64_t group,
-                                           int row) {
+// The 16 fp16 scales of a unit.
+__device__ inline const uint16_t* unit_scales(const LinearArgs& args, int64_t block,
+                                              int64_t group) {
   const int64_t unit = block * n_groups_of(args) + group;
-  return reinterpret_cast<const uint16_t*>(args.scales)[unit * kBlockRows + row];
+  return reinterpret_cast<const uint16_t*>(args.scales) + unit * kBlockRows;
 }
+
+// A unit's place, at the lane's 16 bytes of a load.
+template <int kUnitBytes>
+struct UnitSource {
+  const uint8_t* unit;  // of group 0
+
+  __device__ static UnitSource make(const LinearArgs& args, int64_t block, int lane) {
+    return {args.values + block * n_groups_of(args) * kUnitBytes + lane * 16};
+  }
+  __device__ const uint8_t* group(int g) const { return unit + int64_t{g} * kUnitBytes; }
+};
 
 template <>
 struct Fragments<WeightFormat::kInt8Group> {
+  static constexpr bool kHasGroupScales = true;
   static constexpr int kLaneColumns = 32;
   static constexpr int kStageWords = 4;
-  static constexpr int kGroupWords = 16;
   static constexpr int kStageBytes = 512;
+  static constexpr int kGroupWords = 16;
+  using Source = UnitSource<cuda_int8::kUnitBytes8>;
 
-  __device__ static const uint8_t* unit(const LinearArgs& args, int64_t block, int64_t group) {
-    return args.values + (block * n_groups_of(args) + group) * cuda_int8::kUnitBytes8;
+  __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
+    return Source::make(args, block, lane);
   }
-  __device__ static void load_group(const LinearArgs& args, int64_t block, int64_t group, int,
-                                    int lane, uint32_t (&raw)[kGroupWords]) {
-    const uint8_t* from = unit(args, block, group) + lane * 16;
-#pragma unroll
-    for (int i = 0; i < kGroupStages; ++i)
-      put(&raw[i * 4], load16_once(from + i * 512));
+  __device__ static void load_freed(const Source& source, int group, int, int stage,
+                                    uint32_t (&raw)[kGroupWords]) {
+    put(&raw[stage * 4], load16_once(source.group(group) + stage * 512));
   }
   __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
                                      uint32_t (&words)[kStageWords]) {
@@ -259,9 +280,9 @@ struct Fragments<WeightFormat::kInt8Group> {
     for (int i = 0; i < kStageWords; ++i)
       words[i] = raw[stage * 4 + i];
   }
-  __device__ static void copy_stage(const LinearArgs& args, int64_t block, int64_t group, int stage,
-                                    int lane, uint8_t* shared) {
-    float_copy::copy16(shared + lane * 16, unit(args, block, group) + (stage * 32 + lane) * 16, 16);
+  __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
+                                    uint8_t* shared) {
+    float_copy::copy16(shared + lane * 16, source.group(group) + stage * 512, 16);
   }
   __device__ static void read_stage(const uint8_t* shared, int lane,
                                     uint32_t (&words)[kStageWords]) {
@@ -274,31 +295,31 @@ struct Fragments<WeightFormat::kInt8Group> {
     bytes_to_floats(words[1], &row8[0]);
     bytes_to_floats(words[3], &row8[4]);
   }
-  __device__ static uint16_t group_scale_bits(const LinearArgs& args, int64_t block, int64_t group,
-                                              int row) {
-    return unit_scale_bits(args, block, group, row);
-  }
 };
 
 // words: the two words of nibbles and the word of crumbs of a step. The floats are 4 * q.
 template <>
 struct Fragments<WeightFormat::kInt6Group> {
+  static constexpr bool kHasGroupScales = true;
   static constexpr int kLaneColumns = 32;
   static constexpr int kStageWords = 3;
-  static constexpr int kGroupWords = 12;
   static constexpr int kStageBytes = 384;
+  static constexpr int kGroupWords = 12;
   static constexpr uint32_t kNibbles = 0xf0f0f0f0u;
   static constexpr uint32_t kCrumbs = 0x0c0c0c0cu;
+  using Source = UnitSource<cuda_int8::kUnitBytes6>;
 
-  __device__ static const uint8_t* unit(const LinearArgs& args, int64_t block, int64_t group) {
-    return args.values + (block * n_groups_of(args) + group) * cuda_int8::kUnitBytes6;
+  __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
+    return Source::make(args, block, lane);
   }
-  __device__ static void load_group(const LinearArgs& args, int64_t block, int64_t group, int,
-                                    int lane, uint32_t (&raw)[kGroupWords]) {
-    const uint8_t* from = unit(args, block, group) + lane * 16;
-#pragma unroll
-    for (int i = 0; i < 3; ++i)
-      put(&raw[i * 4], load16_once(from + i * 512));
+  // The nibbles of two stages and two stages, then the crumbs of all.
+  __device__ static void load_freed(const Source& source, int group, int, int stage,
+                                    uint32_t (&raw)[kGroupWords]) {
+    if (stage == 1) put(&raw[0], load16_once(source.group(group)));
+    if (stage == 3) {
+      put(&raw[4], load16_once(source.group(group) + 512));
+      put(&raw[8], load16_once(source.group(group) + 1024));
+    }
   }
   __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
                                      uint32_t (&words)[kStageWords]) {
@@ -306,9 +327,10 @@ struct Fragments<WeightFormat::kInt6Group> {
     words[1] = raw[stage * 2 + 1];
     words[2] = raw[8 + stage];
   }
-  __device__ static void copy_stage(const LinearArgs& args, int64_t block, int64_t group, int stage,
-                                    int lane, uint8_t* shared) {
-    const uint8_t* from = unit(args, block, group) + lane * 16;
+  // 8 bytes of nibbles, then 4 of crumbs.
+  __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
+                                    uint8_t* shared) {
+    const uint8_t* from = source.group(group);
     float_copy::copy8(shared + lane * 8, from + stage / 2 * 512 + stage % 2 * 8, 8);
     float_copy::copy4(shared + 256 + lane * 4, from + 1024 + stage * 4, 4);
   }
@@ -326,10 +348,6 @@ struct Fragments<WeightFormat::kInt6Group> {
     bytes_to_floats((words[1] & kNibbles) | ((crumbs >> 2) & kCrumbs), &row[4]);
     bytes_to_floats(((words[0] << 4) & kNibbles) | ((crumbs << 2) & kCrumbs), &row8[0]);
     bytes_to_floats(((words[1] << 4) & kNibbles) | ((crumbs >> 4) & kCrumbs), &row8[4]);
-  }
-  __device__ static uint16_t group_scale_bits(const LinearArgs& args, int64_t block, int64_t group,
-                                              int row) {
-    return unit_scale_bits(args, block, group, row);
   }
 };
 

@@ -164,10 +164,9 @@ class Executor {
   virtual Status logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
                         int32_t n_rows) = 0;
 
-  // The first of the rows [0, n_rows) of logits, or of hidden, that holds NaN or infinity; -1
-  // where there is none.
-  virtual Result<int32_t> find_nonfinite_logits(int32_t n_rows) = 0;
-  virtual Result<int32_t> find_nonfinite_hidden(int32_t n_rows) = 0;
+  // The first of the rows [0, n_rows) of logits, and of hidden too where that is asked for, that
+  // holds NaN or infinity; -1 where there is none.
+  virtual Result<int32_t> find_nonfinite(int32_t n_rows, bool with_hidden) = 0;
   // log_probs[i] = ln softmax(logits[i])[tokens[i]]
   virtual Status log_probs(std::span<const int32_t> tokens, float* log_probs) = 0;
   // Whether sample() is there: logits that lie in another memory are better sampled in place.
@@ -215,6 +214,8 @@ class Device {
   virtual ~Device() = default;
   virtual DeviceDescription describe() const = 0;
   virtual bool supports(KvType type) const = 0;
+  // Tokens per forward pass where nobody asks for a number: enough to make good use of the device.
+  virtual int32_t default_chunk_tokens() const = 0;
 
   // `what` is a string literal for out-of-memory messages.
   virtual Result<std::unique_ptr<DeviceBuffer>> allocate(int64_t bytes, const char* what) = 0;

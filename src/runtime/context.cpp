@@ -210,10 +210,7 @@ Status Context::run_items(std::span<const BatchItem> items, StopCheck stop) {
 
 Status Context::check_output_rows(int32_t n_rows) {
   if (n_rows == 0) return Status();
-  FLEXQ_ASSIGN_OR_RETURN(int32_t row, executor_->find_nonfinite_logits(n_rows));
-  if (row < 0) {
-    FLEXQ_ASSIGN_OR_RETURN(row, executor_->find_nonfinite_hidden(n_rows));
-  }
+  FLEXQ_ASSIGN_OR_RETURN(const int32_t row, executor_->find_nonfinite(n_rows, true));
   if (row < 0) return Status();
   return Status::error(StatusCode::kNonFinite,
                        "logits of output row %d: expected finite numbers, found NaN or infinity",
@@ -265,7 +262,7 @@ Status Context::score(std::span<const int32_t> tokens, float* log_probs,
     for (int32_t row = 0; row < n_scored; row += plan_.shape.n_outputs) {
       const int32_t n_rows = std::min(plan_.shape.n_outputs, n_scored - row);
       FLEXQ_RETURN_IF_ERROR(executor_->logits(llama.lm_head(), row, 0, n_rows));
-      FLEXQ_ASSIGN_OR_RETURN(const int32_t bad_row, executor_->find_nonfinite_logits(n_rows));
+      FLEXQ_ASSIGN_OR_RETURN(const int32_t bad_row, executor_->find_nonfinite(n_rows, false));
       if (bad_row >= 0) {
         return Status::error(StatusCode::kNonFinite,
                              "logits of tokens %d to %d: expected finite numbers, found NaN or "

@@ -20,7 +20,7 @@ namespace flexq {
 struct ContextOptions {
   int32_t context_tokens = 0;
   int32_t n_sequences = 1;
-  int32_t chunk_tokens = 256;
+  int32_t chunk_tokens = 0;
   int32_t cache_tokens = 0;
   int32_t n_outputs = 0;
   std::optional<KvType> kv_type;  // empty: f16, or f32 for an unquantized checkpoint

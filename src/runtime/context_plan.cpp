@@ -39,12 +39,14 @@ Result<ContextPlan> plan_context(const Device& device, const ModelConfig& config
   if (shape.n_sequences < 1 || shape.n_sequences > kMaxSequences) {
     return out_of_range("sequences", 1, kMaxSequences, shape.n_sequences);
   }
-  if (options.chunk_tokens < 1 || options.chunk_tokens > kMaxChunkTokens) {
-    return out_of_range("chunk tokens", 1, kMaxChunkTokens, options.chunk_tokens);
+  const int32_t chunk_tokens =
+      options.chunk_tokens != 0 ? options.chunk_tokens : device.default_chunk_tokens();
+  if (chunk_tokens < 1 || chunk_tokens > kMaxChunkTokens) {
+    return out_of_range("chunk tokens", 1, kMaxChunkTokens, chunk_tokens);
   }
   const int64_t most_tokens = int64_t{shape.context_tokens} * shape.n_sequences;
   // A pass can hold no more tokens than fit the context.
-  shape.chunk_tokens = static_cast<int32_t>(std::min<int64_t>(options.chunk_tokens, most_tokens));
+  shape.chunk_tokens = static_cast<int32_t>(std::min<int64_t>(chunk_tokens, most_tokens));
   shape.n_outputs = options.n_outputs > 0 ? options.n_outputs : shape.n_sequences;
   if (shape.n_outputs > kMaxChunkTokens) {
     return out_of_range("outputs", 1, kMaxChunkTokens, shape.n_outputs);

@@ -266,10 +266,14 @@ TEST_CASE("the log speaks only to who listens, up to the level asked for") {
     const std::string line(text, static_cast<size_t>(n_bytes));
     static_cast<std::vector<std::string>*>(user_data)->push_back(std::to_string(level) + line);
   };
+  // On a named device: "auto" says why it takes the CPU.
+  ModelOptions on_cpu;
+  REQUIRE_OK(flexq_model_options_create(on_cpu.out()));
+  REQUIRE_OK(flexq_model_options_set_device(on_cpu, "cpu"));
   const auto n_messages_of_a_load = [&] {
     messages.clear();
     Model model;
-    REQUIRE_OK(flexq_model_load(open_source(checkpoint.path()), nullptr, model.out()));
+    REQUIRE_OK(flexq_model_load(open_source(checkpoint.path()), on_cpu, model.out()));
     return messages.size();
   };
   CHECK(n_messages_of_a_load() == 0);

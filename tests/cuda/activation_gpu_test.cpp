@@ -11,11 +11,11 @@ namespace {
 
 // Rows of n floats in rows `stride` apart, on both sides.
 struct TestRows {
-  TestRows(Random& random, int64_t n_rows, int64_t n, int64_t stride)
-      : n(n),
-        stride(stride),
-        host(random.reals(n_rows * stride, -4.0f, 4.0f)),
-        device(n_rows * stride) {
+  TestRows(Random& random, int64_t n_rows, int64_t row_values, int64_t row_stride)
+      : n(row_values),
+        stride(row_stride),
+        host(random.reals(n_rows * row_stride, -4.0f, 4.0f)),
+        device(n_rows * row_stride) {
     // Magnitudes of real activations: most groups moderate, some tiny, some huge.
     for (int64_t row = 0; row < n_rows; ++row) {
       for (int64_t g = 0; g * kGroupSize < n; ++g) {

@@ -111,6 +111,32 @@ TEST_CASE("kv types on cuda: f16 in place of f32, which is refused by name") {
   }
 }
 
+TEST_CASE("linear layers are timed by the device's clock") {
+  const SubstituteBackend backend;
+  const std::shared_ptr<Device> device = *open_device("cuda:0", {});
+  ThreadPool pool(1);
+  for (const WeightFormat format : {WeightFormat::kInt6Group, WeightFormat::kF16}) {
+    DeviceTensorDesc desc;
+    desc.format = format;
+    desc.rows = 40;
+    desc.cols = 200;
+    desc.activation_bits = is_grouped(format) ? 6 : 16;
+    const auto memory = std::move(device->allocate(*device->tensor_bytes(desc), "weights")).value();
+    const std::vector<uint8_t> values(40 * 200 * 2);
+    const std::vector<uint16_t> scales(40 * 2);
+    REQUIRE(device->store_rows(desc, 0, 40, values.data(), scales.data(), memory->data()).ok());
+    REQUIRE(device->finish_stores().ok());
+    REQUIRE(device->copy(memory->data() + 256, memory->data(), 256).ok());
+    DeviceLinear linear;
+    linear.weight = device->matrix_at(desc, memory->data());
+    linear.activation_bits = desc.activation_bits;
+    const auto runner = std::move(device->create_linear_runner(3, 200, 40, pool)).value();
+    const std::vector<DeviceLinear> linears(4, linear);
+    CHECK(*runner->time(linears) == 250.0);  // the substitute's clock shows a millisecond
+  }
+  CHECK(SubstituteBackend::cuda().misuse() == "");
+}
+
 TEST_CASE("a batch is staged with its own block tables, runs and extremes") {
   const ExecutorShape shape = some_shape();
   const int32_t pages = shape.pages_per_sequence();

@@ -220,6 +220,8 @@ TEST_CASE("float linear: every format, ragged shapes, against double") {
   const CudaLaunch launch = test::make_launch();
   CudaLaunch one_sm = launch;
   one_sm.n_sms = 1;  // large tiles even for small shapes
+  CudaLaunch small_shared = launch;
+  small_shared.sm = 75;  // fewer warps per CTA
   Normals random(11);
   const Problem problems[] = {
       {1, 1, 1, 1, 3},           {64, 64, 5, 64, 64},       {172, 64, 9, 64, 180},
@@ -235,7 +237,7 @@ TEST_CASE("float linear: every format, ragged shapes, against double") {
       DeviceArray<float> device_x(x);
       DeviceArray<float> device_bias(bias);
       DeviceArray<float> out(problem.n_tokens * problem.out_stride);
-      for (const CudaLaunch& where : {launch, one_sm}) {
+      for (const CudaLaunch& where : {launch, one_sm, small_shared}) {
         CAPTURE(kFormatNames[f]);
         CAPTURE(problem.rows);
         CAPTURE(problem.cols);
@@ -260,6 +262,8 @@ TEST_CASE("float linear: a token has the same bits alone and in any batch") {
   const CudaLaunch launch = test::make_launch();
   CudaLaunch one_sm = launch;
   one_sm.n_sms = 1;
+  CudaLaunch small_shared = launch;
+  small_shared.sm = 75;
   Normals random(12);
   for (size_t f = 0; f < std::size(kFormats); ++f) {
     for (const auto& [rows, cols] :
@@ -280,8 +284,8 @@ TEST_CASE("float linear: a token has the same bits alone and in any batch") {
         CAPTURE(batch);
         out.poison();
         for (int64_t first = 0; first < 200; first += batch)
-          run(launch, problem, weights.matrix, device_x, nullptr, out,
-              {first, std::min(batch, 200 - first)});
+          run(batch % 2 == 0 ? launch : small_shared, problem, weights.matrix, device_x, nullptr,
+              out, {first, std::min(batch, 200 - first)});
         check_same_bits(large, out.download(), problem, 0, 200, "batches");
       }
     }

@@ -108,8 +108,8 @@ TEST_CASE("T29_same_bits on cuda: alone and in any batch of up to 8") {
     for (int32_t sequence = 0; sequence < kMost; ++sequence) {
       tokens.push_back(some_tokens(model, 10 + 7 * sequence, static_cast<uint64_t>(sequence)));
       const ContextHandle context = make_context(model, {});
-      alone.push_back(decode_bytes(context.get(), 0, tokens.back(), FLEXQ_OUTPUT_LAST) +
-                      decode_bytes(context.get(), 0, {5}, FLEXQ_OUTPUT_LAST));
+      alone.push_back(decode_bytes(context.get(), 0, tokens.back(), FLEXQ_OUTPUT_LAST));
+      alone.back() += decode_bytes(context.get(), 0, {5}, FLEXQ_OUTPUT_LAST);
     }
     for (int32_t batch_size = 2; batch_size <= kMost; ++batch_size) {
       CAPTURE(batch_size);
@@ -166,8 +166,8 @@ TEST_CASE("T30_non_finite on cuda: overflow is a status, and the next prompt wor
   SyntheticOptions synthetic;
   synthetic.planted = {{"model.embed_tokens.weight", 7, 3, 1e30f}};
   write_synthetic_checkpoint(directory.path(), synthetic);
-  for (const char* policy : {"none", "flexq", "w6a16", "w8a8"}) {
-    CAPTURE(std::string(policy));
+  for (const std::string policy : {"none", "flexq", "w6a16", "w8a8"}) {
+    CAPTURE(policy);
     const ModelHandle model = load_on(bundle_of(directory.path(), policy), "cuda");
     const ContextHandle context = make_context(model, {});
     BatchHandle batch;
@@ -197,11 +197,11 @@ TEST_CASE("the plan on cuda is what the device gives, within 2 %") {
   // What the driver takes for itself and for the code of kernels comes first.
   run_once(load({source_path("samples/data/stories260k"), "flexq"}), {}, 40);
   run_once(load({source_path("samples/data/stories260k"), "fp16"}), {}, 40);
-  for (const char* policy : {"flexq", "fp16"}) {
-    CAPTURE(std::string(policy));
+  for (const std::string policy : {"flexq", "fp16"}) {
+    CAPTURE(policy);
     QuantizeOptionsHandle precision;
     REQUIRE_OK(create(precision, flexq_quantize_options_create));
-    REQUIRE_OK(flexq_quantize_options_set_policy(precision.get(), policy));
+    REQUIRE_OK(flexq_quantize_options_set_policy(precision.get(), policy.c_str()));
     SourceHandle source;
     REQUIRE_OK(create(source, flexq_source_synthetic, "tinyllama-1.1b", precision.get()));
     const ModelOptionsHandle options = model_options(0);

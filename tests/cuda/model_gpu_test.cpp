@@ -2,6 +2,7 @@
 // int8 cache.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "cuda/gpu_fixture.h"
 
@@ -15,40 +16,73 @@ std::string stories_checkpoint() {
   return source_path("samples/data/stories260k");
 }
 
-// Mean negative log likelihood over the first windows of a text.
-double mean_nll(const ModelHandle& model, const std::string& text, int32_t n_windows,
-                const char* kv_type) {
+// Mean negative log likelihood of each of the first windows of a text.
+std::vector<double> window_nlls(const ModelHandle& model, const std::string& text,
+                                int32_t n_windows, const char* kv_type) {
   flexq_perplexity_result result = {};
   result.struct_size = sizeof result;
   ContextShape shape;
   shape.kv_type = kv_type;
+  std::vector<double> nlls;
+  const auto on_window = [](int32_t, int32_t, double nll, void* user_data) -> int32_t {
+    static_cast<std::vector<double>*>(user_data)->push_back(nll);
+    return 0;
+  };
   REQUIRE_OK(flexq_evaluate_perplexity(model.get(), options_of(shape).get(), text.data(),
-                                       static_cast<int64_t>(text.size()), 512, n_windows, nullptr,
-                                       nullptr, &result));
-  return result.mean_nll;
+                                       static_cast<int64_t>(text.size()), 512, n_windows, on_window,
+                                       &nlls, &result));
+  REQUIRE(nlls.size() == static_cast<size_t>(n_windows));
+  return nlls;
+}
+
+double mean_of(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+// Of the mean of found - expected.
+double standard_error(const std::vector<double>& found, const std::vector<double>& expected) {
+  const double mean = mean_of(found) - mean_of(expected);
+  const auto n = static_cast<double>(found.size());
+  double variance = 0;
+  for (size_t i = 0; i < found.size(); ++i)
+    variance += std::pow(found[i] - expected[i] - mean, 2) / (n - 1);
+  return std::sqrt(variance / n);
+}
+
+bool quantizes_inputs(const std::string& policy) {
+  return policy == "flexq" || policy == "w6a6" || policy == "w6a8" || policy == "w8a8";
 }
 
 bool quantizes_w6_inputs(const std::string& policy) {
   return policy == "flexq" || policy == "w6a6" || policy == "w6a8";
 }
 
+// Where inputs are quantized, noise of 1e-7 moves values across the border between two codes: the
+// devices then differ by a few thousandths in single windows, to either side. The mean of few
+// windows scatters by its standard error around that of all.
+constexpr double kTolerance = 0.0005;
+constexpr double kStandardErrors = 3.0;
+
 void compare_perplexity(const std::string& checkpoint, const std::string& text,
                         const std::vector<std::string>& policies, int32_t n_windows) {
   for (const std::string& policy : policies) {
     const std::string path = bundle_of(checkpoint, policy);
-    const double on_cpu = mean_nll(load_on(path, "cpu"), text, n_windows, "f16");
+    const std::vector<double> on_cpu = window_nlls(load_on(path, "cpu"), text, n_windows, "f16");
     std::vector<std::string> kernels = {"int8"};
     if (quantizes_w6_inputs(policy)) kernels.push_back("btc");
-    std::vector<double> found;
+    std::vector<std::vector<double>> found;
     for (const std::string& name : kernels) {
-      found.push_back(mean_nll(load_on(path, "cuda", name), text, n_windows, "f16"));
-      const double difference = std::expm1(found.back() - on_cpu);
-      MESSAGE(policy << " " << name << ": perplexity " << std::exp(found.back()) << " on cuda, "
-                     << std::exp(on_cpu) << " on cpu, " << difference * 100 << " %");
-      CHECK(std::fabs(difference) <= 0.0005);
+      found.push_back(window_nlls(load_on(path, "cuda", name), text, n_windows, "f16"));
+      const double difference = mean_of(found.back()) - mean_of(on_cpu);
+      const double error = standard_error(found.back(), on_cpu);
+      MESSAGE(policy << " " << name << ": perplexity " << std::exp(mean_of(found.back()))
+                     << " on cuda, " << std::exp(mean_of(on_cpu)) << " on cpu, " << difference * 100
+                     << " % +- " << error * 100 << " %");
+      const double scatter = quantizes_inputs(policy) ? kStandardErrors * error : 0;
+      CHECK(std::fabs(difference) <= kTolerance + scatter);
     }
     // Both families of kernels promise the same bits.
-    for (const double other : found)
+    for (const std::vector<double>& other : found)
       CHECK(other == found.front());
   }
 }
@@ -146,25 +180,27 @@ TEST_CASE("int8 cache on cuda: the perplexity of the cpu's") {
   const std::string text_path = reference_path("text/wiki.test.raw");
   if (text_path.empty()) return;
   const std::string text = read_file_bytes(text_path);
-  for (const char* policy : {"fp16", "w6a16"}) {
+  for (const std::string policy : {"fp16", "w6a16"}) {
     const std::string path = bundle_of(tiny_checkpoint(), policy);
-    const double on_cpu = mean_nll(load_on(path, "cpu"), text, 16, "i8");
-    const double on_gpu = mean_nll(load_on(path, "cuda"), text, 16, "i8");
-    MESSAGE(policy << ", cache in int8: " << std::expm1(on_gpu - on_cpu) * 100 << " %");
-    CHECK(std::fabs(on_gpu - on_cpu) <= 0.0005);
+    const std::vector<double> on_cpu = window_nlls(load_on(path, "cpu"), text, 16, "i8");
+    const std::vector<double> on_gpu = window_nlls(load_on(path, "cuda"), text, 16, "i8");
+    const double difference = mean_of(on_gpu) - mean_of(on_cpu);
+    const double error = standard_error(on_gpu, on_cpu);
+    MESSAGE(policy << ", cache in int8: " << difference * 100 << " % +- " << error * 100 << " %");
+    CHECK(std::fabs(difference) <= kTolerance + kStandardErrors * error);
   }
 }
 
 TEST_CASE("logits on cuda are close to those of the cpu") {
   if (!has_gpu()) return;
   for (const std::string& checkpoint : {stories_checkpoint(), tiny_checkpoint()}) {
-    for (const char* policy : {"none", "fp16", "w6a16", "w8a16"}) {
+    for (const std::string policy : {"none", "fp16", "w6a16", "w8a16"}) {
       const std::string path = bundle_of(checkpoint, policy);
       const ModelHandle on_cpu = load_on(path, "cpu");
       const ModelHandle on_gpu = load_on(path, "cuda");
-      for (const char* kv_type : {"f16", "i8"}) {
+      for (const std::string kv_type : {"f16", "i8"}) {
         ContextShape shape;
-        shape.kv_type = kv_type;
+        shape.kv_type = kv_type.c_str();
         const std::vector<int32_t> tokens = some_tokens(on_cpu, 77, 5);
         const std::vector<float> expected = logits_after(on_cpu, tokens, shape);
         const std::vector<float> found = logits_after(on_gpu, tokens, shape);
@@ -188,7 +224,7 @@ TEST_CASE("greedy text on cuda is that of the cpu, or parts at a near tie") {
   const std::pair<std::string, std::string> subjects[] = {
       {stories_checkpoint(), "Once upon a time"}, {tiny_checkpoint(), "The history of"}};
   for (const auto& [checkpoint, prompt] : subjects) {
-    for (const char* policy : {"fp16", "w6a16"}) {
+    for (const std::string policy : {"fp16", "w6a16"}) {
       const std::string path = bundle_of(checkpoint, policy);
       const ModelHandle on_cpu = load_on(path, "cpu");
       const std::vector<int32_t> expected = greedy_tokens(on_cpu, prompt, 64);

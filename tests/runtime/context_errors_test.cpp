@@ -225,7 +225,7 @@ TEST_CASE("options of a context are checked against the model") {
   options.n_sequences = kMaxSequences + 1;
   CHECK(refused(options) == StatusCode::kUnsupportedValue);
   options = {};
-  options.chunk_tokens = 0;
+  options.chunk_tokens = -1;
   CHECK(refused(options) == StatusCode::kUnsupportedValue);
   options.chunk_tokens = kMaxChunkTokens + 1;
   CHECK(refused(options) == StatusCode::kUnsupportedValue);

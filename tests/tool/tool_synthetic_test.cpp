@@ -43,7 +43,7 @@ TEST_CASE("options of synthetic models that do not fit together are wrong usage"
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--tokens", "16385"}, "--tokens"},
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--repeat", "0"}, "--repeat"},
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--working-set", "0"}, "--working-set"},
-      {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--device", "cpu"}, "--device"},
+      {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--cuda-kernels", "int9"}, "int9"},
       {{"run", kStories, "-p", "a", "--kv-type", "i4"}, "kv_type"},
       {{"eval", "perplexity", kStories, "--text", kStories + "/greedy.txt", "--kv-type", "F16"},
        "kv_type"},

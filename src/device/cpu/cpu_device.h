@@ -12,6 +12,7 @@ class CpuDevice : public Device {
 
   DeviceDescription describe() const override;
   bool supports(KvType) const override { return true; }
+  int32_t default_chunk_tokens() const override { return 256; }
   Result<std::unique_ptr<DeviceBuffer>> allocate(int64_t bytes, const char* what) override;
   Result<int64_t> tensor_bytes(const DeviceTensorDesc& desc) const override;
   Status store_rows(const DeviceTensorDesc& desc, int64_t row_begin, int64_t n_rows,

@@ -270,24 +270,19 @@ Status CpuExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, in
   return Status();
 }
 
-int32_t CpuExecutor::find_nonfinite(const float* rows, int64_t n, int32_t n_rows) const {
+Result<int32_t> CpuExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
   std::atomic<int32_t> first{n_rows};
-  pool_.parallel_for(n_rows, [&](int64_t row, int) {
-    if (all_finite(rows + row * n, n)) return;
-    const auto found = static_cast<int32_t>(row);
+  pool_.parallel_for(n_rows, [&](int64_t task, int) {
+    const auto row = static_cast<int32_t>(task);
+    if (all_finite(logits_of(row), shape_.n_vocab) &&
+        (!with_hidden || all_finite(hidden(row), shape_.n_embd))) {
+      return;
+    }
     int32_t least = first.load();
-    while (found < least && !first.compare_exchange_weak(least, found)) {
+    while (row < least && !first.compare_exchange_weak(least, row)) {
     }
   });
   return first.load() == n_rows ? -1 : first.load();
-}
-
-Result<int32_t> CpuExecutor::find_nonfinite_logits(int32_t n_rows) {
-  return find_nonfinite(buffers_.logits, shape_.n_vocab, n_rows);
-}
-
-Result<int32_t> CpuExecutor::find_nonfinite_hidden(int32_t n_rows) {
-  return find_nonfinite(buffers_.hidden, shape_.n_embd, n_rows);
 }
 
 Status CpuExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs) {

@@ -25,8 +25,7 @@ class CpuExecutor : public Executor {
                     int32_t row_begin) override;
   Status logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
                 int32_t n_rows) override;
-  Result<int32_t> find_nonfinite_logits(int32_t n_rows) override;
-  Result<int32_t> find_nonfinite_hidden(int32_t n_rows) override;
+  Result<int32_t> find_nonfinite(int32_t n_rows, bool with_hidden) override;
   Status log_probs(std::span<const int32_t> tokens, float* log_probs) override;
   Result<const float*> hidden_row(int32_t row) override { return hidden(row); }
   Result<const float*> logits_row(int32_t row) override { return logits_of(row); }
@@ -38,8 +37,6 @@ class CpuExecutor : public Executor {
   const float* logits_of(int32_t row) const {
     return buffers_.logits + int64_t{row} * shape_.n_vocab;
   }
-  // The first of n_rows rows of n values that is not finite, or -1.
-  int32_t find_nonfinite(const float* rows, int64_t n, int32_t n_rows) const;
   // x += W input + bias
   void add_projection(const DeviceLinear& linear, LinearInput input);
   void normalize(const float* norm);

@@ -22,6 +22,7 @@ class CudaDevice : public Device {
 
   DeviceDescription describe() const override { return describe_cuda(*session_, family_); }
   bool supports(KvType type) const override { return type != KvType::kF32; }
+  int32_t default_chunk_tokens() const override { return 1024; }
   Result<std::unique_ptr<DeviceBuffer>> allocate(int64_t bytes, const char* what) override;
   Result<int64_t> tensor_bytes(const DeviceTensorDesc& desc) const override;
   Status store_rows(const DeviceTensorDesc& desc, int64_t row_begin, int64_t n_rows,

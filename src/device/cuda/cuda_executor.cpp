@@ -205,25 +205,25 @@ Status CudaExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, i
       "lm_head");
 }
 
-Result<int32_t> CudaExecutor::find_nonfinite(CudaRows rows, int64_t n, int32_t n_rows) {
+Result<int32_t> CudaExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
   if (n_rows == 0) return -1;
   FLEXQ_RETURN_IF_ERROR(session_->enter());
+  // The flags of the logits' rows, and behind them those of the hidden ones.
   FLEXQ_RETURN_IF_ERROR(
-      check(cuda_find_nonfinite(launch_, rows, n, n_rows, buffers_.flags), "finite numbers"));
+      check(cuda_find_nonfinite(launch_, buffers_.logits, shape_.n_vocab, n_rows, buffers_.flags),
+            "finite numbers"));
+  if (with_hidden) {
+    FLEXQ_RETURN_IF_ERROR(check(cuda_find_nonfinite(launch_, buffers_.hidden, shape_.n_embd, n_rows,
+                                                    buffers_.flags + n_rows),
+                                "finite numbers"));
+  }
+  const int32_t n_flags = with_hidden ? 2 * n_rows : n_rows;
   FLEXQ_RETURN_IF_ERROR(
-      to_host(host_.flags, buffers_.flags, int64_t{n_rows} * int64_t{sizeof(int32_t)}));
-  const int32_t* end = host_.flags + n_rows;
-  const int32_t* begin = host_.flags;
-  const int32_t* found = std::find_if(begin, end, [](int32_t flag) { return flag != 0; });
-  return found == end ? -1 : static_cast<int32_t>(found - host_.flags);
-}
-
-Result<int32_t> CudaExecutor::find_nonfinite_logits(int32_t n_rows) {
-  return find_nonfinite(buffers_.logits, shape_.n_vocab, n_rows);
-}
-
-Result<int32_t> CudaExecutor::find_nonfinite_hidden(int32_t n_rows) {
-  return find_nonfinite(buffers_.hidden, shape_.n_embd, n_rows);
+      to_host(host_.flags, buffers_.flags, int64_t{n_flags} * int64_t{sizeof(int32_t)}));
+  for (int32_t row = 0; row < n_rows; ++row) {
+    if (host_.flags[row] != 0 || (with_hidden && host_.flags[n_rows + row] != 0)) return row;
+  }
+  return -1;
 }
 
 Status CudaExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs) {

@@ -31,8 +31,7 @@ class CudaExecutor : public Executor {
                     int32_t row_begin) override;
   Status logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
                 int32_t n_rows) override;
-  Result<int32_t> find_nonfinite_logits(int32_t n_rows) override;
-  Result<int32_t> find_nonfinite_hidden(int32_t n_rows) override;
+  Result<int32_t> find_nonfinite(int32_t n_rows, bool with_hidden) override;
   Status log_probs(std::span<const int32_t> tokens, float* log_probs) override;
   bool can_sample() const override { return true; }
   Result<DeviceSample> sample(int32_t row, const DeviceSampling& sampling) override;
@@ -61,7 +60,6 @@ class CudaExecutor : public Executor {
   CudaKv kv_of(int32_t layer) const;
   Status to_device(void* to, const void* from, int64_t bytes);
   Status to_host(void* to, const void* from, int64_t bytes);
-  Result<int32_t> find_nonfinite(CudaRows rows, int64_t n, int32_t n_rows);
 
   // First, so that it outlives what needs it.
   const std::shared_ptr<CudaSession> session_;

@@ -78,7 +78,7 @@ Result<int64_t> carve_cuda_workspace(const ExecutorShape& shape, uint8_t* base,
   }
   carver.take(out.batch, 1, cuda_batch_bytes(shape));
   carver.take(out.rows, 1, std::max(outputs, chunk));
-  carver.take(out.flags, 1, outputs);
+  carver.take(out.flags, 2, outputs);
   carver.take(out.targets, 1, outputs);
   carver.take(out.log_probs, 1, outputs);
   carver.take(out.sample, 1, 1);
@@ -98,7 +98,7 @@ Result<int64_t> carve_cuda_host_workspace(const ExecutorShape& shape, uint8_t* b
   WorkspaceCarver carver(base, kDeviceAlignment);
   carver.take(out.batch, 1, cuda_batch_bytes(shape));
   carver.take(out.rows, 1, std::max<int64_t>(outputs, shape.chunk_tokens));
-  carver.take(out.flags, 1, outputs);
+  carver.take(out.flags, 2, outputs);
   carver.take(out.targets, 1, outputs);
   carver.take(out.log_probs, 1, outputs);
   carver.take(out.sample, 1, 1);

@@ -26,7 +26,7 @@ struct CudaWorkspace {
   int64_t scratch_bytes = 0;     //
   uint8_t* batch = nullptr;      // cuda_batch_bytes()
   int32_t* rows = nullptr;       // (max(n_outputs, chunk)): token rows of final_norm
-  int32_t* flags = nullptr;      // (n_outputs): rows that are not finite
+  int32_t* flags = nullptr;      // (2, n_outputs): rows that are not finite
   int32_t* targets = nullptr;    // (n_outputs): tokens of log_probs
   float* log_probs = nullptr;    // (n_outputs)
   CudaSample* sample = nullptr;  // (1)
