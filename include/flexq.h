@@ -30,14 +30,16 @@
  *            another thread, be it only to read, gets FLEXQ_ERROR_INVALID_STATE and changes
  *            nothing. Option objects, flexq_sampling, flexq_chat and flexq_batch belong to one
  *            thread at a time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel
- * may be called from any thread (not from a signal handler) at any time before the release. Text
- * UTF-8, as pointer and length in bytes; not NUL-terminated, zero bytes allowed. Names, keys,
- * values and paths are NUL-terminated strings. Buffers    Functions that fill a caller's buffer
- * take (buffer, capacity, out length). The length is always written; if it exceeds the capacity
- * nothing else is written and the call returns FLEXQ_ERROR_BUFFER_TOO_SMALL. Passing NULL and 0
- * asks for the length (the status is FLEXQ_OK when that is 0). Text is written without a
- * terminating NUL. Structs    Only read-only info structs exist. Set struct_size = sizeof(the
- * struct) before the call; later versions append fields and fill no more than struct_size bytes.
+ *            may be called from any thread (not from a signal handler) at any time before the
+ *            release.
+ * Text       UTF-8, as pointer and length in bytes; not NUL-terminated, zero bytes allowed. Names,
+ *            keys, values and paths are NUL-terminated strings.
+ * Buffers    Functions that fill a caller's buffer take (buffer, capacity, out length). The length
+ *            is always written; if it exceeds the capacity nothing else is written and the call
+ *            returns FLEXQ_ERROR_BUFFER_TOO_SMALL. Passing NULL and 0 asks for the length (the
+ *            status is FLEXQ_OK when that is 0). Text is written without a terminating NUL.
+ * Structs    Only read-only info structs exist. Set struct_size = sizeof(the struct) before the
+ *            call; later versions append fields and fill no more than struct_size bytes.
  * Options    Opaque objects. A NULL option object means the defaults. Every options object copies
  *            what it is given and may be released as soon as the call that takes it returns.
  * Callbacks  A function pointer with a void* user_data last. A callback runs on the thread that

@@ -30,14 +30,14 @@ typedef struct flexq_kernel_time {
 /* Non-zero stops. */
 typedef int32_t (*flexq_kernel_time_callback)(const flexq_kernel_time* time, void* user_data);
 
-/* Measures every linear layer of a published shape under a policy for each count of tokens. NULL
- * strings and options mean the defaults; of the options device, kernel sets and threads count. */
-FLEXQ_API flexq_status flexq_private_benchmark_kernels(const char* shape, const char* policy,
-                                                       const flexq_model_options* options,
-                                                       const int32_t* n_tokens,
-                                                       int32_t n_token_counts, int32_t repeats,
-                                                       flexq_kernel_time_callback callback,
-                                                       void* user_data);
+/* Measures every linear layer of a published shape under a policy for each count of tokens. Calls
+ * visit copies of the matrix that take working_set_bytes together, two copies at least. NULL
+ * strings and options and 0 bytes mean the defaults; of the options device, kernel sets and threads
+ * count. */
+FLEXQ_API flexq_status flexq_private_benchmark_kernels(
+    const char* shape, const char* policy, const flexq_model_options* options,
+    const int32_t* n_tokens, int32_t n_token_counts, int32_t repeats, int64_t working_set_bytes,
+    flexq_kernel_time_callback callback, void* user_data);
 
 /* Bytes per second that a device reads and writes when it copies inside its memory: "cuda:0". */
 FLEXQ_API flexq_status flexq_private_copy_speed(const char* device, double* bytes_per_second);

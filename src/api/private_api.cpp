@@ -18,13 +18,15 @@ extern "C" {
 flexq_status flexq_private_benchmark_kernels(const char* shape, const char* policy,
                                              const flexq_model_options* options,
                                              const int32_t* n_tokens, int32_t n_token_counts,
-                                             int32_t repeats, flexq_kernel_time_callback callback,
-                                             void* user_data) {
+                                             int32_t repeats, int64_t working_set_bytes,
+                                             flexq_kernel_time_callback callback, void* user_data) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(n_tokens);
     FLEXQ_REQUIRE(callback);
     if (repeats < 1 || repeats > kMaxRepeats)
       return flexq::api::invalid_range("repeats", 1, kMaxRepeats, repeats);
+    if (working_set_bytes < 0)
+      return flexq::api::negative_length("working_set_bytes", working_set_bytes);
     flexq::KernelBenchmarkOptions benchmark;
     if (shape != nullptr) benchmark.shape = shape;
     if (policy != nullptr) benchmark.policy = policy;
@@ -34,6 +36,7 @@ flexq_status flexq_private_benchmark_kernels(const char* shape, const char* poli
       benchmark.n_threads = options->load.n_threads;
     }
     benchmark.repeats = repeats;
+    if (working_set_bytes > 0) benchmark.working_set_bytes = working_set_bytes;
     benchmark.n_tokens.clear();
     for (int32_t i = 0; i < n_token_counts; ++i) {
       if (n_tokens[i] < 1 || n_tokens[i] > kMaxTokens)

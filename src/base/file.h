@@ -56,6 +56,8 @@ class AtomicFile {
 
   // `path` that is a folder is kInvalidArgument; a missing parent folder kNotFound.
   static Result<AtomicFile> create(const std::string& path);
+  // Where it will appear.
+  const std::string& path() const { return target_; }
   Status write_at(int64_t offset, std::span<const uint8_t> bytes);
   Status publish();
 

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/checked.h"
-#include "base/file.h"
 #include "base/memory_guard.h"
 #include "bundle/bundle_format.h"
 #include "bundle/bundle_header.h"
@@ -68,14 +67,16 @@ struct WorkItem {
 
 class BundleWriter {
  public:
-  BundleWriter(const BundleContents& contents, ChunkProducer producer, ThreadPool& pool)
-      : contents_(contents),
+  BundleWriter(AtomicFile file, const BundleContents& contents, ChunkProducer producer,
+               ThreadPool& pool)
+      : file_(std::move(file)),
+        contents_(contents),
         producer_(producer),
         pool_(pool),
         compressors_(static_cast<size_t>(pool.n_threads())),
         directory_(plan_directory(contents)) {}
 
-  Status write(const std::string& path, const ProgressSink& progress) {
+  Status write(const ProgressSink& progress) {
     FLEXQ_RETURN_IF_ERROR(check_contents());
     // Numbers do not change the size of the directory, so a first encoding measures it.
     FLEXQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> measured, encode_directory(directory_));
@@ -84,11 +85,11 @@ class BundleWriter {
     header.segment_base = segment_base_for(header.directory_bytes);
     segment_base_ = header.segment_base;
 
-    FLEXQ_ASSIGN_OR_RETURN(file_, AtomicFile::create(path));
     FLEXQ_RETURN_IF_ERROR(write_segments(progress));
-    FLEXQ_RETURN_IF_ERROR(
-        validate_directory(&directory_, cursor_, BundleLimits{.max_decoded_bytes = INT64_MAX}, path)
-            .with_context("the directory just written"));
+    FLEXQ_RETURN_IF_ERROR(validate_directory(&directory_, cursor_,
+                                             BundleLimits{.max_decoded_bytes = INT64_MAX},
+                                             file_.path())
+                              .with_context("the directory just written"));
     FLEXQ_ASSIGN_OR_RETURN(const std::vector<uint8_t> encoded, encode_directory(directory_));
     if (encoded.size() != measured.size())
       return Status::error(StatusCode::kInternal, "directory of %zu bytes, measured as %zu",
@@ -227,22 +228,22 @@ class BundleWriter {
     return file_.write_at(begin, std::span(kZeros).first(static_cast<size_t>(end - begin)));
   }
 
+  AtomicFile file_;
   const BundleContents& contents_;
   const ChunkProducer producer_;
   ThreadPool& pool_;
   std::vector<ChunkCompressor> compressors_;  // one per thread
   BundleDirectory directory_;
-  AtomicFile file_;
   int64_t segment_base_ = 0;
   int64_t cursor_ = 0;  // from segment_base_: where the next chunk goes
 };
 
 }  // namespace
 
-Status write_bundle(const std::string& path, const BundleContents& contents, ChunkProducer producer,
+Status write_bundle(AtomicFile file, const BundleContents& contents, ChunkProducer producer,
                     ThreadPool& pool, const ProgressSink& progress) {
-  BundleWriter writer(contents, producer, pool);
-  return writer.write(path, progress);
+  BundleWriter writer(std::move(file), contents, producer, pool);
+  return writer.write(progress);
 }
 
 }  // namespace flexq

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/file.h"
 #include "base/thread_pool.h"
 #include "bundle/bundle_directory.h"
 #include "bundle/progress.h"
@@ -41,10 +42,11 @@ struct ChunkRequest {
 // with the same `thread` at once.
 using ChunkProducer = FunctionRef<Status(const ChunkRequest& request, std::span<uint8_t> raw)>;
 
-// Writes the bundle at `path`. The same contents give the same bytes for any pool. Memory: two raw
-// and two compressed chunks per thread. On any error and when `progress` cancels (kCancelled),
-// whatever was at `path` stays as it was. Progress counts raw bytes.
-Status write_bundle(const std::string& path, const BundleContents& contents, ChunkProducer producer,
+// Writes the bundle into `file`, still empty, and publishes it. The same contents give the same
+// bytes for any pool. Memory: two raw and two compressed chunks per thread. On any error and when
+// `progress` cancels (kCancelled), whatever was under the file's name stays as it was. Progress
+// counts raw bytes.
+Status write_bundle(AtomicFile file, const BundleContents& contents, ChunkProducer producer,
                     ThreadPool& pool, const ProgressSink& progress);
 
 }  // namespace flexq

@@ -34,12 +34,12 @@ struct RotatingMatrix {
 };
 
 Result<RotatingMatrix> make_rotating_matrix(Device& device, SyntheticSource& source,
-                                            int64_t tensor_index, int64_t rotation_bytes) {
+                                            int64_t tensor_index, int64_t working_set_bytes) {
   const StoredTensor& tensor = source.tensors()[static_cast<size_t>(tensor_index)];
   const DeviceTensorDesc desc = device_tensor_desc(tensor);
   RotatingMatrix matrix;
   FLEXQ_ASSIGN_OR_RETURN(matrix.bytes, device.tensor_bytes(desc));
-  const int64_t n_copies = std::max<int64_t>(2, ceil_div(rotation_bytes, matrix.bytes));
+  const int64_t n_copies = std::max<int64_t>(2, ceil_div(working_set_bytes, matrix.bytes));
   FLEXQ_ASSIGN_OR_RETURN(matrix.memory,
                          device.allocate(n_copies * matrix.bytes, "benchmark weights"));
   PieceBuffer buffer;
@@ -144,7 +144,7 @@ Status benchmark_kernels(const KernelBenchmarkOptions& options,
     if (!first_layer && tensor.spec.role != TensorRole::kLmHead) continue;
     FLEXQ_ASSIGN_OR_RETURN(
         RotatingMatrix matrix,
-        make_rotating_matrix(*device, *source, static_cast<int64_t>(i), options.rotation_bytes));
+        make_rotating_matrix(*device, *source, static_cast<int64_t>(i), options.working_set_bytes));
     size_t next = 0;
     const auto next_copy = [&]() -> const DeviceMatrix& {
       return matrix.copies[next++ % matrix.copies.size()];

@@ -21,10 +21,10 @@ struct KernelBenchmarkOptions {
   std::string policy = "flexq";  // gives the formats of the layers
   std::string device = "cpu";
   DeviceOptions device_options;
-  int32_t n_threads = 0;             // 0: every processor
-  std::vector<int32_t> n_tokens{1};  // tokens per call, each at least 1
-  int32_t repeats = 7;               // at least 1; the median counts
-  int64_t rotation_bytes = 1 << 30;  // copies of a matrix until caches cannot hold them
+  int32_t n_threads = 0;                // 0: every processor
+  std::vector<int32_t> n_tokens{1};     // tokens per call, each at least 1
+  int32_t repeats = 7;                  // at least 1; the median counts
+  int64_t working_set_bytes = 1 << 30;  // copies of a matrix together: more than caches hold
 };
 
 struct KernelTime {

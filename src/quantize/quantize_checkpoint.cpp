@@ -5,7 +5,6 @@
 #include <utility>
 #include <vector>
 
-#include "base/file.h"
 #include "base/floating_point.h"
 #include "base/thread_pool.h"
 #include "bundle/bundle_format.h"
@@ -19,19 +18,6 @@
 
 namespace flexq {
 namespace {
-
-// A path that cannot be written to is refused before hours of work, not after.
-Status check_output_path(const std::string& path) {
-  if (path.empty()) return Status::error(StatusCode::kInvalidArgument, "empty output path");
-  if (is_directory(path))
-    return Status::error(StatusCode::kInvalidArgument,
-                         "%s: the output is a folder, expected the path of a file", path.c_str());
-  const size_t slash = path.rfind('/');
-  if (slash == std::string::npos || slash == 0) return {};
-  const std::string parent = path.substr(0, slash);
-  if (is_directory(parent)) return {};
-  return Status::error(StatusCode::kNotFound, "%s: no such folder for the output", parent.c_str());
-}
 
 // The last component of a path, so that no path of this machine enters the bundle.
 std::string base_name(std::string_view path) {
@@ -76,7 +62,6 @@ Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
 Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string& output_path,
                            const QuantizeOptions& options) {
   const DefaultFloatingPoint environment;
-  FLEXQ_RETURN_IF_ERROR(check_output_path(output_path));
   FLEXQ_ASSIGN_OR_RETURN(const WeightPrecision precision, weight_precision(options));
   if (options.n_threads < 0)
     return Status::error(StatusCode::kInvalidArgument, "%d threads, expected 0 or more",

@@ -155,6 +155,8 @@ StoredTensor planned_tensor(const StoredTensor& source, const WeightPrecision& p
 Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
                         BundleContents contents, const std::string& output_path, ThreadPool& pool,
                         const ProgressSink& progress) {
+  // First of all: what cannot be written to is refused before hours of work, not after.
+  FLEXQ_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(output_path));
   FLEXQ_ASSIGN_OR_RETURN(const std::vector<TensorScan> scans, scan_weights(source, pool, progress));
   contents.config = source.config();
   contents.policy = precision.policy.name;
@@ -168,7 +170,7 @@ Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
   ChunkQuantizer quantizer(source, scans, contents.tensors, pool.n_threads());
   SecondHalf second_half{progress, source_bytes(source)};
   return write_bundle(
-      output_path, contents,
+      std::move(file), contents,
       [&](const ChunkRequest& request, std::span<uint8_t> raw) {
         return quantizer.produce(request, raw);
       },

@@ -30,8 +30,9 @@ StoredTensor planned_tensor(const StoredTensor& source, const WeightPrecision& p
 // provenance; its config, policy and tensors are filled in here. Linear layers follow the policy,
 // embedding and lm_head their bits; all other tensors, and linear layers under a policy without
 // quantization, keep the source's type, except that F32 matrices become F16 where every value fits.
-// Reads the source twice. kNonFinite for NaN or infinity, kLimitExceeded for weights too large to
-// quantize, kCancelled.
+// Reads the source twice, once the output's name has shown to be one that can be written: the
+// errors of AtomicFile::create come first. kNonFinite for NaN or infinity, kLimitExceeded for
+// weights too large to quantize, kCancelled.
 Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
                         BundleContents contents, const std::string& output_path, ThreadPool& pool,
                         const ProgressSink& progress);

@@ -137,6 +137,8 @@ Result<ModelPlan> plan_model(const ModelSource& source, const LoadOptions& optio
 Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const ModelSource& source,
                                                         const LoadOptions& options) {
   if (source.is_directory()) return tokenizer_of_directory(source.path);
+  if (source.weights != nullptr)
+    return Status::error(StatusCode::kNotFound, "a synthetic model has no tokenizer");
   FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> bytes, source.open_bytes());
   BundleLimits limits;
   limits.max_decoded_bytes = options.max_decoded_bytes;

@@ -131,6 +131,8 @@ Result<SplitPattern> SplitPattern::compile(std::string_view pattern) {
   auto code = std::make_shared<Code>();
   code->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(),
                                  kOptions, &error, &error_offset, context.get()));
+  if (code->code == nullptr && error == PCRE2_ERROR_HEAP_FAILED)
+    return Status::out_of_memory("split pattern", 0);
   if (code->code == nullptr)
     return Status::error(StatusCode::kUnsupportedModel, "split pattern %s: not taken by PCRE2: %s",
                          PieceName(pattern).c_str(), error_text(error).c_str());

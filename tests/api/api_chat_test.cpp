@@ -2,6 +2,10 @@
 #include <algorithm>
 
 #include "api/api_fixture.h"
+#include "api/published_chat_templates.h"
+#include "support/synthetic_checkpoint.h"
+#include "support/synthetic_tokenizer.h"
+#include "support/test_data.h"
 
 namespace flexq::test {
 namespace {
@@ -30,7 +34,44 @@ std::vector<int32_t> encode_chat(const flexq_tokenizer* tokenizer, const char* n
   return tokens;
 }
 
+// A checkpoint whose tokenizer has the control tokens of every format.
+void write_chat_checkpoint(const std::string& directory, const PublishedTemplate& published) {
+  SyntheticOptions options;
+  options.config.n_vocab = 602;
+  options.byte_level_tokenizer = published.name == std::string("llama-3");
+  SyntheticFiles files = make_synthetic_checkpoint(options);
+  std::string added;
+  if (!options.byte_level_tokenizer) {
+    files["tokenizer.model"] = synthetic_tokenizer_model(600);
+    added = R"("added_tokens_decoder": {"600": {"content": "<|im_start|>", "special": true},
+                                        "601": {"content": "<|im_end|>", "special": true}},)";
+  }
+  files["tokenizer_config.json"] = "{" + added + "\"chat_template\": " + published.json + "}";
+  write_files(directory, files);
+}
+
 }  // namespace
+
+TEST_CASE("the template in tokenizer_config.json names the format, in a folder and in a bundle") {
+  for (const PublishedTemplate& published : kPublishedTemplates) {
+    CAPTURE(published.name);
+    const TemporaryDirectory directory;
+    write_chat_checkpoint(directory.path(), published);
+    const std::string bundle = directory.file("model.flexq");
+    REQUIRE_OK(flexq_quantize(directory.path().c_str(), bundle.c_str(), nullptr));
+    for (const std::string& path : {directory.path(), bundle}) {
+      CAPTURE(path);
+      const Source source = open_source(path);
+      Tokenizer tokenizer;
+      REQUIRE_OK(flexq_tokenizer_open(source, tokenizer.out()));
+      const char* name = nullptr;
+      REQUIRE_OK(flexq_tokenizer_chat_template(tokenizer, &name));
+      CHECK(name == std::string(published.name));
+      const Chat chat = make_chat({{"user", "Hello"}, {"assistant", "Hi"}, {"user", "Who?"}});
+      CHECK(encode_chat(tokenizer, nullptr, chat) == encode_chat(tokenizer, published.name, chat));
+    }
+  }
+}
 
 TEST_CASE("a conversation in the llama-2 format is BOS and its text, and contents stay text") {
   const Model model = load_model(wiki_tiny_bundle());

@@ -12,7 +12,7 @@
 #define REQUIRE_OK(call)                                               \
   do {                                                                 \
     const flexq_status required_status_ = (call);                      \
-    INFO(#call, ": ", flexq_last_error());                             \
+    INFO(#call, ": ", std::string(flexq_last_error()));                \
     REQUIRE(std::string(flexq_status_name(required_status_)) == "OK"); \
   } while (false)
 

@@ -135,7 +135,7 @@ TEST_CASE("context sizes beyond what the model or the library takes are refused 
     REQUIRE_OK(set(options, value));
     Context context;
     const flexq_status status = flexq_context_create(model, options, context.out());
-    CAPTURE(flexq_last_error());
+    CAPTURE(std::string(flexq_last_error()));
     CHECK((status == FLEXQ_ERROR_UNSUPPORTED_VALUE || status == FLEXQ_ERROR_LIMIT_EXCEEDED));
     CHECK(context.get() == nullptr);
   };

@@ -76,6 +76,17 @@ TEST_CASE("synthetic models check their arguments") {
               "llama-9");
   CHECK_ERROR(flexq_quantize_synthetic(kShape, directory.file("absent/x").c_str(), nullptr),
               "NOT_FOUND", "absent");
+  // Found out before the first progress of the work.
+  QuantizeOptions options;
+  int n_calls = 0;
+  REQUIRE_OK(flexq_quantize_options_create(options.out()));
+  REQUIRE_OK(flexq_quantize_options_set_progress(options, cancel_at_once, &n_calls));
+  CHECK_ERROR(flexq_quantize_synthetic(kShape, directory.file("absent/x").c_str(), options),
+              "NOT_FOUND", "absent");
+  CHECK_ERROR(flexq_quantize(source_path("samples/data/stories260k").c_str(),
+                             directory.file("absent/x").c_str(), options),
+              "NOT_FOUND", "absent");
+  CHECK(n_calls == 0);
   CHECK(std::filesystem::is_empty(directory.path()));
 
   // Neither a bundle nor a tokenizer is behind such a source.
@@ -83,7 +94,8 @@ TEST_CASE("synthetic models check their arguments") {
   Bundle bundle;
   CHECK_INVALID(flexq_bundle_open(source, bundle.out()), "synthetic");
   Tokenizer tokenizer;
-  CHECK(flexq_tokenizer_open(source, tokenizer.out()) != FLEXQ_OK);
+  CHECK_ERROR(flexq_tokenizer_open(source, tokenizer.out()), "NOT_FOUND", "no tokenizer");
+  CHECK(tokenizer.get() == nullptr);
 }
 
 TEST_CASE("the plan of every shape follows its precision") {

@@ -142,15 +142,21 @@ Status produce_random_rows(const BundleContents& contents, const ChunkRequest& r
   return {};
 }
 
+Status write_bundle_at(const std::string& path, const BundleContents& contents,
+                       ChunkProducer producer, ThreadPool& pool, const ProgressSink& progress) {
+  FLEXQ_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(path));
+  return write_bundle(std::move(file), contents, producer, pool, progress);
+}
+
 Bytes write_to_bytes(const BundleContents& contents, int n_threads) {
   const TemporaryDirectory directory;
   const std::string path = directory.file("bundle.flexq");
   ThreadPool pool(n_threads);
-  const Status status = write_bundle(path, contents,
-                                     [&](const ChunkRequest& request, std::span<uint8_t> raw) {
-                                       return produce_random_rows(contents, request, raw);
-                                     },
-                                     pool, {});
+  const Status status = write_bundle_at(path, contents,
+                                        [&](const ChunkRequest& request, std::span<uint8_t> raw) {
+                                          return produce_random_rows(contents, request, raw);
+                                        },
+                                        pool, {});
   REQUIRE_MESSAGE(status.ok(), status.message());
   std::ifstream file(path, std::ios::binary);
   return Bytes(std::istreambuf_iterator<char>(file), {});

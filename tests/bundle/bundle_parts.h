@@ -23,6 +23,8 @@ BundleContents tiny_contents();  // sections refer to static storage
 // Random codes, scales and finite dense values; a function of (tensor, row).
 Status produce_random_rows(const BundleContents& contents, const ChunkRequest& request,
                            std::span<uint8_t> raw);
+Status write_bundle_at(const std::string& path, const BundleContents& contents,
+                       ChunkProducer producer, ThreadPool& pool, const ProgressSink& progress);
 Bytes write_to_bytes(const BundleContents& contents, int n_threads = 1);
 const Bytes& tiny_bundle();
 

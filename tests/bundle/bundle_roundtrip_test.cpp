@@ -195,7 +195,7 @@ TEST_CASE("an interrupted or failed write leaves the old file and nothing else")
   const ProgressSink stop_half_way{
       [](int64_t done, int64_t total, void*) { return int32_t{2 * done > total ? 1 : 0}; },
       nullptr};
-  CHECK(write_bundle(path, contents, produce, pool, stop_half_way).code() ==
+  CHECK(write_bundle_at(path, contents, produce, pool, stop_half_way).code() ==
         StatusCode::kCancelled);
   check_untouched();
 
@@ -203,7 +203,7 @@ TEST_CASE("an interrupted or failed write leaves the old file and nothing else")
     if (request.tensor == 9) return Status::error(StatusCode::kIo, "disk gone");
     return produce(request, raw);
   };
-  CHECK(write_bundle(path, contents, fail_late, pool, {}).message() == "disk gone");
+  CHECK(write_bundle_at(path, contents, fail_late, pool, {}).message() == "disk gone");
   check_untouched();
 
   const auto bad_values = [&](const ChunkRequest& request, std::span<uint8_t> raw) {
@@ -211,19 +211,20 @@ TEST_CASE("an interrupted or failed write leaves the old file and nothing else")
     if (request.tensor == 2) raw[3] = 77;
     return Status();
   };
-  CHECK(write_bundle(path, contents, bad_values, pool, {}).message() ==
+  CHECK(write_bundle_at(path, contents, bad_values, pool, {}).message() ==
         "tensor model.layers.0.self_attn.q_proj.weight: row 0, column 3: code outside [-32, 31]");
   check_untouched();
 
   BundleContents incomplete = contents;
   incomplete.tensors.pop_back();
-  CHECK(write_bundle(path, incomplete, produce, pool, {}).code() == StatusCode::kInvalidArgument);
+  CHECK(write_bundle_at(path, incomplete, produce, pool, {}).code() ==
+        StatusCode::kInvalidArgument);
   BundleContents empty_section = contents;
   empty_section.sections[0].bytes = {};
-  CHECK(write_bundle(path, empty_section, produce, pool, {}).code() ==
+  CHECK(write_bundle_at(path, empty_section, produce, pool, {}).code() ==
         StatusCode::kInvalidArgument);
   check_untouched();
-  CHECK(write_bundle(directory.path(), contents, produce, pool, {}).code() ==
+  CHECK(write_bundle_at(directory.path(), contents, produce, pool, {}).code() ==
         StatusCode::kInvalidArgument);
 }
 

@@ -17,7 +17,7 @@ KernelBenchmarkOptions small_options(const std::string& policy) {
   options.policy = policy;
   options.n_threads = 2;
   options.repeats = 1;
-  options.rotation_bytes = 1;
+  options.working_set_bytes = 1;
   return options;
 }
 

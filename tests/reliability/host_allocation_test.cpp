@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "reliability/allocation_faults.h"
 #include "reliability/tiny_model.h"
+#include "support/synthetic_byte_level.h"
 #include "support/test_data.h"
 
 namespace flexq::test {
@@ -58,8 +59,8 @@ bool run_with_fault(const Operation& operation, const std::string& expected, All
   if (status == FLEXQ_OK) {
     REQUIRE(operation.result() == expected);
   } else {
-    REQUIRE_MESSAGE(status == FLEXQ_ERROR_OUT_OF_MEMORY, flexq_last_error());
-    REQUIRE_MESSAGE(explained, flexq_last_error());
+    REQUIRE_MESSAGE(status == FLEXQ_ERROR_OUT_OF_MEMORY, std::string(flexq_last_error()));
+    REQUIRE_MESSAGE(explained, std::string(flexq_last_error()));
     operation.after_failure();
     REQUIRE_OK(operation.run());
     REQUIRE(operation.result() == expected);
@@ -479,22 +480,23 @@ TEST_CASE("T11_host_allocation_failures: sampler") {
                   [&] { sampling.reset(); }});
 }
 
-TEST_CASE("T11_host_allocation_failures: tokenizer") {
-  const SourceHandle source = source_of(tiny_model_bytes());
+namespace {
+
+// Opens the source's tokenizer, encodes and decodes: with some allocation failing each time.
+void fail_allocations_of_tokenizer(const std::string& kind, flexq_source* source,
+                                   const std::string& text) {
   TokenizerHandle tokenizer;
   fail_every_allocation(
-      "tokenizer open",
-      {[&] { return create(tokenizer, flexq_tokenizer_open, source.get()); },
-       [&] { return std::to_string(flexq_tokenizer_vocab_size(tokenizer.get())); },
-       [&] { CHECK(tokenizer == nullptr); }, [&] { tokenizer.reset(); }});
-  REQUIRE_OK(create(tokenizer, flexq_tokenizer_open, source.get()));
-  const std::string text = "<s>hello aaabbb \xf0\x9f\x98\x80 world</s>";
+      kind + " open", {[&] { return create(tokenizer, flexq_tokenizer_open, source); },
+                       [&] { return std::to_string(flexq_tokenizer_vocab_size(tokenizer.get())); },
+                       [&] { CHECK(tokenizer == nullptr); }, [&] { tokenizer.reset(); }});
+  REQUIRE_OK(create(tokenizer, flexq_tokenizer_open, source));
   std::vector<int32_t> tokens(200);
   int32_t n_tokens = 0;
   std::vector<char> decoded(400);
   int64_t n_bytes = 0;
   fail_every_allocation(
-      "encode and decode",
+      kind + " encode and decode",
       {[&] {
          flexq_status status = flexq_tokenizer_encode(
              tokenizer.get(), text.data(), static_cast<int64_t>(text.size()),
@@ -505,6 +507,60 @@ TEST_CASE("T11_host_allocation_failures: tokenizer") {
          return status;
        },
        [&] { return std::string(decoded.data(), static_cast<size_t>(n_bytes)); }});
+}
+
+}  // namespace
+
+TEST_CASE("T11_host_allocation_failures: tokenizers") {
+  const std::string text = "hello aaabbb \xf0\x9f\x98\x80 world";
+  const SourceHandle bundle = source_of(tiny_model_bytes());
+  fail_allocations_of_tokenizer("SentencePiece", bundle.get(), "<s>" + text + "</s>");
+
+  const std::string files[][2] = {{"tokenizer.model", synthetic_tiktoken_model(520)},
+                                  {"tokenizer.json", synthetic_tokenizer_json(520)}};
+  for (const auto& [name, content] : files) {
+    const TemporaryDirectory folder;
+    write_files(folder.path(), {{name, content}});
+    SourceHandle source;
+    REQUIRE_OK(create(source, flexq_source_open, folder.path().c_str()));
+    fail_allocations_of_tokenizer("byte-level " + name, source.get(),
+                                  "<|begin_of_text|>" + text + "<|eot_id|>");
+  }
+}
+
+TEST_CASE("T11_host_allocation_failures: conversation") {
+  const SourceHandle source = source_of(tiny_model_bytes());
+  TokenizerHandle tokenizer;
+  REQUIRE_OK(create(tokenizer, flexq_tokenizer_open, source.get()));
+  ChatHandle chat;
+  GeneratorOptionsHandle options;
+  std::vector<int32_t> tokens(200);
+  int32_t n_tokens = 0;
+  fail_every_allocation(
+      "conversation",
+      {[&] {
+         flexq_status status = create(chat, flexq_chat_create);
+         for (const char* role : {"system", "user", "assistant", "user"})
+           if (status == FLEXQ_OK)
+             status = flexq_chat_add(chat.get(), role, "longer than a short string </s>", 31);
+         if (status == FLEXQ_OK)
+           status = flexq_tokenizer_encode_chat(tokenizer.get(), "llama-2", chat.get(), 1,
+                                                tokens.data(), 200, &n_tokens);
+         if (status == FLEXQ_OK) status = create(options, flexq_generator_options_create);
+         if (status == FLEXQ_OK)
+           status =
+               flexq_generator_options_add_chat_stops(options.get(), tokenizer.get(), "llama-2");
+         return status;
+       },
+       [&] {
+         return std::string(reinterpret_cast<const char*>(tokens.data()),
+                            static_cast<size_t>(n_tokens) * sizeof(int32_t));
+       },
+       [] {},
+       [&] {
+         chat.reset();
+         options.reset();
+       }});
 }
 
 TEST_CASE("T11_host_allocation_failures: quantize leaves the old file or none") {

@@ -29,6 +29,7 @@ using ModelOptionsHandle = Handle<flexq_model_options, flexq_model_options_relea
 using TokenizerHandle = Handle<flexq_tokenizer, flexq_tokenizer_release>;
 using ContextHandle = Handle<flexq_context, flexq_context_release>;
 using ContextOptionsHandle = Handle<flexq_context_options, flexq_context_options_release>;
+using ChatHandle = Handle<flexq_chat, flexq_chat_release>;
 using BatchHandle = Handle<flexq_batch, flexq_batch_release>;
 using SamplingHandle = Handle<flexq_sampling, flexq_sampling_release>;
 using GeneratorHandle = Handle<flexq_generator, flexq_generator_release>;
@@ -49,7 +50,7 @@ flexq_status create(std::unique_ptr<T, D>& handle, Function function, Args... ar
 #define REQUIRE_OK(call)                                               \
   do {                                                                 \
     const flexq_status required_status_ = (call);                      \
-    INFO(#call, ": ", flexq_last_error());                             \
+    INFO(#call, ": ", std::string(flexq_last_error()));                \
     REQUIRE(std::string(flexq_status_name(required_status_)) == "OK"); \
   } while (false)
 

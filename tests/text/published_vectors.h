@@ -31,6 +31,8 @@ inline void check_published_vectors(const Tokenizer& tokenizer, const std::strin
     at = end + kSeparator.size();
   }
   CHECK(n_vectors > 30);
+  std::string left_over;
+  CHECK_FALSE(std::getline(outputs, left_over));
 }
 
 }  // namespace flexq::test

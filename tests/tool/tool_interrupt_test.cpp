@@ -9,8 +9,8 @@
 #include <cstring>
 #include <filesystem>
 
-#include "support/synthetic_checkpoint.h"
 #include "support/test_data.h"
+#include "tool/slow_model.h"
 #include "tool/tool_process.h"
 
 using namespace flexq::test;
@@ -18,31 +18,6 @@ using namespace flexq::test;
 namespace {
 
 const std::string kStories = source_path("samples/data/stories260k");
-
-// A model that is slow enough to be interrupted: 19 million parameters, context 4096.
-class SlowModel {
- public:
-  SlowModel() {
-    SyntheticOptions options;
-    options.config.n_embd = 512;
-    options.config.n_ff = 1408;
-    options.config.n_layers = 6;
-    options.config.n_heads = 8;
-    options.config.n_kv_heads = 8;
-    options.config.head_dim = 64;
-    options.config.context_tokens = 4096;
-    write_synthetic_checkpoint(directory_.path(), options);
-  }
-  const std::string& path() const { return directory_.path(); }
-
- private:
-  TemporaryDirectory directory_;
-};
-
-const SlowModel& slow_model() {
-  static const SlowModel model;
-  return model;
-}
 
 void check_interrupted(const ToolResult& result, int exit_code) {
   CHECK(result.exit_code == exit_code);
@@ -122,7 +97,7 @@ TEST_CASE("quantize on a full disk leaves nothing behind") {
 }
 
 TEST_CASE("Ctrl-C ends run, and what was generated is printed") {
-  ToolProcess process({"run", slow_model().path(), "-p", "a", "-n", "0", "--ignore-eos"}, {});
+  ToolProcess process({"run", slow_model(), "-p", "a", "-n", "0", "--ignore-eos"}, {});
   REQUIRE(process.wait_for_output(1));
   process.send_signal(SIGINT);
   const ToolResult result = process.wait();
@@ -132,8 +107,7 @@ TEST_CASE("Ctrl-C ends run, and what was generated is printed") {
 
 TEST_CASE("SIGTERM ends run --json with a whole object") {
   const std::string prompt(3000, 'a');  // a long prompt: the signal comes while it is computed
-  ToolProcess process(
-      {"run", slow_model().path(), "-p", prompt, "-n", "0", "--ignore-eos", "--json"}, {});
+  ToolProcess process({"run", slow_model(), "-p", prompt, "-n", "0", "--ignore-eos", "--json"}, {});
   process.wait_until_started(700);
   process.send_signal(SIGTERM);
   const ToolResult result = process.wait();
@@ -145,8 +119,8 @@ TEST_CASE("SIGTERM ends run --json with a whole object") {
 }
 
 TEST_CASE("a deadline is an ordinary end") {
-  const auto json = run_json(
-      {"run", slow_model().path(), "-p", "a", "-n", "0", "--ignore-eos", "--deadline-ms", "100"});
+  const auto json =
+      run_json({"run", slow_model(), "-p", "a", "-n", "0", "--ignore-eos", "--deadline-ms", "100"});
   CHECK(json["finish_reason"] == "deadline");
 }
 
@@ -160,9 +134,9 @@ TEST_CASE("Ctrl-C ends quantize, eval and bench, and leaves nothing behind") {
   const std::string folder = directory.file("folder");
   std::filesystem::create_directory(folder);
   const std::vector<std::vector<std::string>> commands = {
-      {"quantize", slow_model().path(), "-o", folder + "/out.flexq", "--threads", "1"},
-      {"eval", "perplexity", slow_model().path(), "--text", text, "--window", "64"},
-      {"bench", "e2e", slow_model().path(), "--prompt", "3000", "--generate", "1000"}};
+      {"quantize", slow_model(), "-o", folder + "/out.flexq", "--threads", "1"},
+      {"eval", "perplexity", slow_model(), "--text", text, "--window", "64"},
+      {"bench", "e2e", slow_model(), "--prompt", "3000", "--generate", "1000"}};
   for (const auto& command : commands) {
     CAPTURE(command[0]);
     ToolProcess process(command, {});

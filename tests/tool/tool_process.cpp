@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -43,8 +44,12 @@ std::string content_of(int descriptor) {
 
 // In the child, between fork and exec: system calls only.
 [[noreturn]] void become_tool(char* const* argv, int in, int out, int err, const ToolSetup& setup) {
-  dup2(in, STDIN_FILENO);
-  dup2(err, STDERR_FILENO);
+  if (setup.terminal >= 0) {
+    setsid();
+    ioctl(setup.terminal, TIOCSCTTY, 0);
+  }
+  dup2(setup.terminal >= 0 ? setup.terminal : in, STDIN_FILENO);
+  dup2(setup.terminal >= 0 ? setup.terminal : err, STDERR_FILENO);
   if (setup.closes_stdout) {
     close(STDOUT_FILENO);
   } else if (!setup.stdout_path.empty()) {
@@ -117,13 +122,17 @@ bool ToolProcess::has_ended() {
   return is_reaped_;
 }
 
+int64_t ToolProcess::n_output_bytes() const {
+  struct stat file = {};
+  REQUIRE(fstat(stdout_, &file) == 0);
+  return file.st_size;
+}
+
 bool ToolProcess::wait_for_output(int64_t n_bytes) {
   const Clock::time_point deadline = Clock::now() + kHangs;
   for (;;) {
     const bool had_ended = has_ended();
-    struct stat file = {};
-    REQUIRE(fstat(stdout_, &file) == 0);
-    if (file.st_size >= n_bytes) return true;
+    if (n_output_bytes() >= n_bytes) return true;
     if (had_ended) return false;
     REQUIRE(Clock::now() < deadline);
     std::this_thread::sleep_for(kPollInterval);

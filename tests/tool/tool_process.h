@@ -13,6 +13,7 @@ namespace flexq::test {
 
 struct ToolSetup {
   std::string stdin_text = {};
+  int terminal = -1;  // in place of standard input and standard error: the controlling terminal
   std::string stdout_path = {};  // opened in place of the captured standard output
   int stdout_descriptor = -1;    // in place of the captured standard output
   bool closes_stdout = false;
@@ -39,6 +40,7 @@ class ToolProcess {
   void send_signal(int signal_number) const;
   // Waits until standard output has that many bytes; false when the process ended before.
   bool wait_for_output(int64_t n_bytes);
+  int64_t n_output_bytes() const;
   ToolResult wait();
 
  private:

@@ -43,6 +43,7 @@ TEST_CASE("options of synthetic models that do not fit together are wrong usage"
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--tokens", "16385"}, "--tokens"},
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--repeat", "0"}, "--repeat"},
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--cuda-kernels", "int9"}, "int9"},
+      {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--working-set", "0"}, "--working-set"},
       {{"run", kStories, "-p", "a", "--kv-type", "i4"}, "kv_type"},
       {{"eval", "perplexity", kStories, "--text", kStories + "/greedy.txt", "--kv-type", "F16"},
        "kv_type"},
@@ -132,12 +133,9 @@ TEST_CASE("--kv-type changes what the cache holds") {
 }
 
 TEST_CASE("bench kernels measures every matrix of a shape") {
-  const std::vector<std::string> arguments = {"bench",     "kernels", "--shape",  "tinyllama-1.1b",
-                                              "--policy",  "w8a8",    "--tokens", "1,2",
-                                              "--threads", "2",       "--repeat", "1"};
-  std::vector<std::string> with_json = arguments;
-  with_json.push_back("--json");
-  const Json json = run_json(with_json);
+  const Json json =
+      run_json({"bench", "kernels", "--shape", "tinyllama-1.1b", "--policy", "w8a8", "--tokens",
+                "1,2", "--threads", "2", "--repeat", "1", "--working-set", "1"});
   const Json& rows = json["results"];
   REQUIRE(rows.size() == 16);
   const char* layers[] = {"q_proj",    "k_proj",  "v_proj",    "o_proj",

@@ -7,11 +7,17 @@ using namespace flexq::test;
 
 namespace {
 
-const std::vector<std::vector<std::string>> kCommands = {{"quantize"},     {"inspect"},
-                                                         {"verify"},       {"run"},
-                                                         {"tokenize"},     {"eval"},
-                                                         {"bench"},        {"eval", "perplexity"},
-                                                         {"bench", "e2e"}, {"bench", "kernels"}};
+const std::vector<std::vector<std::string>> kCommands = {{"quantize"},
+                                                         {"inspect"},
+                                                         {"verify"},
+                                                         {"run"},
+                                                         {"chat"},
+                                                         {"tokenize"},
+                                                         {"eval"},
+                                                         {"bench"},
+                                                         {"eval", "perplexity"},
+                                                         {"bench", "e2e"},
+                                                         {"bench", "kernels"}};
 
 }  // namespace
 
@@ -71,6 +77,9 @@ TEST_CASE("wrong usage exits with 2 and one line that names the option") {
       {{"run", "m", "-p", "a", "--stop", ""}, "--stop"},
       {{"run", "m", "-p", "a", "--log-probs", "3"}, "--json"},
       {{"run", "m", "-p", "a", "--threads", "-2"}, "--threads"},
+      {{"chat"}, "MODEL"},
+      {{"chat", "m", "--context", "-1"}, "--context"},
+      {{"chat", "m", "--top-p", "2"}, "--top-p"},
       {{"quantize", "m"}, "--output"},
       {{"quantize", "m", "-o", "x", "--policy", "w5a5"}, "--policy"},
       {{"tokenize", "m", "--text", "a", "--file", "b"}, "--text"},

@@ -22,6 +22,7 @@ struct KernelCommand {
   std::vector<std::string> policies = {"flexq"};
   std::vector<int32_t> n_tokens = {1, 8, 128};
   int32_t n_repeats = 7;
+  int64_t working_set_mib = 1024;
 };
 
 // What was measured of one shape under one policy.
@@ -117,7 +118,7 @@ int measure(const KernelCommand& command, const ModelOptions& options,
     KernelLog log{times, progress, n_done, n_total};
     const flexq_status status = flexq_private_benchmark_kernels(
         times.shape.c_str(), times.policy.c_str(), options.get(), command.n_tokens.data(), n_counts,
-        command.n_repeats, on_kernel_time, &log);
+        command.n_repeats, command.working_set_mib << 20, on_kernel_time, &log);
     if (status != FLEXQ_OK) return report_failure(times.shape, status);
     if (interrupt_signal() != 0) return report_interrupt();
   }
@@ -166,16 +167,20 @@ void add_bench_kernels_command(CLI::App& parent, Work& selected) {
       ->type_name("N,...");
   add_number(*app, "--repeat", command->n_repeats, "N", "Calls; the median counts")
       ->check(integer_from(1, 1000));
+  add_number(*app, "--working-set", command->working_set_mib, "MIB",
+             "Memory of the copies of a matrix that calls visit in turn, at least two")
+      ->check(integer_from(1, 1 << 20));
   command->common.device = "cpu";
   add_common_options(*app, command->common);
   add_kernels_option(*app, command->common);
   app->footer(
-      "One layer stands for all, since their shapes are equal. Calls visit copies of the matrix,\n"
-      "1 GiB together, so that no cache holds the weights of the next call. The ratio compares a\n"
-      "call with the same threads only reading the same bytes, in the same run; on CUDA with the\n"
-      "bytes at the speed of a copy inside the device's memory, reads and writes counted, and "
-      "calls\n"
-      "are timed 32 at a time by the device, without the quantization of their input.\n"
+      "One layer stands for all, since their shapes are equal. Calls visit copies of the matrix, "
+      "so\n"
+      "that no cache holds the weights of the next call, unless --working-set fits into one. The\n"
+      "ratio compares a call with the same threads only reading the same bytes, in the same run;\n"
+      "on CUDA with the bytes at the speed of a copy inside the device's memory, reads and writes\n"
+      "counted, and calls are timed 32 at a time by the device, without the quantization of their\n"
+      "input.\n"
       "Example:\n"
       "  flexq bench kernels --shape llama-2-7b,llama-3-8b --tokens 1,4,128 --policy flexq,w8a8\n"
       "JSON: {\"results\": [{\"shape\", \"policy\", \"layer\", \"rows\", \"cols\", \"format\",\n"

@@ -58,6 +58,7 @@ void add_chat_command(CLI::App& parent, Work& selected) {
   add_number(*app, "--context", run.context_tokens, "N",
              "Longest conversation in tokens; 0: what the model was trained for, at most 4096")
       ->check(integer_from(0, INT32_MAX));
+  add_kv_type_option(*app, run.kv_type);
   app->add_option("--stop", run.stop, "End an answer before TEXT; repeatable")
       ->type_name("TEXT")
       ->allow_extra_args(false);
@@ -73,9 +74,9 @@ void add_chat_command(CLI::App& parent, Work& selected) {
       "Examples:\n"
       "  flexq chat llama-2-7b-chat.flexq --system \"Answer briefly.\" --temperature 0.7\n"
       "  printf 'Hello\\n' | flexq chat ./model --template chatml --json\n"
-      "JSON, one line per answer: {\"text\", \"tokens\", \"n_prompt_tokens\": computed for this\n"
-      "answer, \"n_cached_tokens\": taken from earlier turns, \"finish_reason\": stop, length,\n"
-      "cancelled or deadline}");
+      "JSON: {\"text\", \"tokens\", \"n_prompt_tokens\": computed for this answer,\n"
+      "\"n_cached_tokens\": taken from earlier turns, \"finish_reason\": stop, length, cancelled\n"
+      "or deadline}, one line per answer");
   app->callback([command, name, &selected] {
     command->names_template = name->count() > 0;
     selected = [command] { return chat(*command); };
