@@ -16,9 +16,9 @@
 // through shared memory. Who makes an element changes nothing in how it is made.
 // With many tokens a CTA makes all pieces of its rows one after the other (n_pieces of the
 // arguments is 1) and keeps the sum of finished pieces in shared memory; with few, one CTA makes
-// one piece and attention_combine adds them. Dynamic shared memory: a ring of three or six tiles
-// filled by cp.async as far ahead, K and V alternating (for int8: of codes, and one converted
-// tile), then 16 x kDim floats of finished pieces for each 16 rows, then what warps exchange.
+// one piece and attention_combine adds them. Dynamic shared memory: a ring of three tiles filled by
+// cp.async two steps ahead, K and V alternating (for int8: of codes, and one converted tile), then
+// 16 x kDim floats of finished pieces for each 16 rows, then what warps exchange.
 #include "kernels/cuda/attention_combine.cuh"
 #include "kernels/cuda/kv_tiles.cuh"
 #include "kernels/cuda/shared_limit.h"
@@ -28,9 +28,7 @@ namespace attention {
 namespace {
 
 constexpr int kRowsPerWarp = 16;
-// Tiles on their way: many where warps share rows and few CTAs must keep memory busy.
-constexpr int kRing = 3;
-constexpr int kTogetherRing = 6;
+constexpr int kRing = 3;  // tiles in shared memory
 // Above this number of tokens a pass has rows enough to fill the processors without pieces.
 constexpr int64_t kMostSplitTokens = 64;
 
@@ -46,12 +44,11 @@ struct Args {
   int32_t n_heads;
   int32_t n_group;  // query heads per KV head
   int32_t n_runs;
+  bool single_tokens;  // every run is one token
   int32_t tiles_per_run;
   int32_t n_pieces;  // CTAs along the KV length
   float scale_log2;
-  int32_t ring;           // tiles in shared memory: kRing or kTogetherRing
-  int32_t parked_offset;  // bytes into dynamic shared memory, as the next
-  int32_t exchange_offset;
+  int32_t exchange_offset;  // bytes into dynamic shared memory
   PieceScratch scratch;
 };
 
@@ -361,15 +358,20 @@ template <int kDim, bool kInt8>
 constexpr int kSlotBytes = kInt8 ? kRawTileBytes<kDim> : kTileBytes<kDim>;
 // With the converted tile of int8.
 template <int kDim, bool kInt8>
-constexpr int ring_bytes(int ring) {
-  return ring * kSlotBytes<kDim, kInt8> + (kInt8 ? kTileBytes<kDim> : 0);
-}
+constexpr int kRingBytes = kRing* kSlotBytes<kDim, kInt8> + (kInt8 ? kTileBytes<kDim> : 0);
 // Per warp.
 template <int kDim, bool kTogether>
 constexpr int kParkedBytes = Part<kDim, kTogether>::kColumns * 32 * 16;
 
+// Decode needs many CTAs to hide how each begins: with a chain of look-ups.
+template <int kDim, bool kTogether>
+constexpr int kLeastCtas = !kTogether    ? 1
+                           : kDim == 256 ? 2
+                                         : 4;
+
 template <int kDim, bool kInt8, bool kTogether>
-__global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
+__global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
+    attend(const Args args) {
   using Tiles = KvTiles<kDim, kInt8>;
   using P = Part<kDim, kTogether>;
   constexpr int kPositions = kTilePositions<kDim>;
@@ -387,8 +389,10 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   const auto piece = static_cast<int32_t>(x / args.tiles_per_run / args.n_runs);
   const bool split = args.n_pieces > 1;
 
-  const int64_t run_begin = args.run_begins[run];
-  const int64_t n_rows = (args.run_begins[run + 1] - run_begin) * args.n_group;
+  // Runs of one token each are the tokens themselves.
+  const int64_t run_begin = args.single_tokens ? run : args.run_begins[run];
+  const int64_t run_end = args.single_tokens ? run + 1 : args.run_begins[run + 1];
+  const int64_t n_rows = (run_end - run_begin) * args.n_group;
   const int64_t cta_row = tile * kCtaRows;
   if (cta_row >= n_rows) return;
   const int64_t cta_last_row = min(cta_row + kCtaRows, n_rows) - 1;
@@ -418,7 +422,6 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   const int n_steps = (end - begin + kPositions - 1) / kPositions * 2;
   int32_t page = 0;
   int32_t next_page = Tiles::page_of(head, begin);
-  const int ring = kTogether ? args.ring : kRing;
   int copy_step = 0;
   int copy_slot = 0;
   const auto copy = [&] {
@@ -435,14 +438,15 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
     }
     float_copy::commit();
     ++copy_step;
-    copy_slot = copy_slot + 1 == ring ? 0 : copy_slot + 1;
+    copy_slot = copy_slot + 1 == kRing ? 0 : copy_slot + 1;
   };
-  for (int i = 0; i < ring - 1; ++i)
+#pragma unroll
+  for (int i = 0; i < kRing - 1; ++i)
     copy();
 
   uint32_t q[kDim / 16][4];
   load_q<kDim>(args, rows, lane, q);
-  auto* parked = reinterpret_cast<float4*>(kv_ring + args.parked_offset +
+  auto* parked = reinterpret_cast<float4*>(kv_ring + kRingBytes<kDim, kInt8> +
                                            warp * kParkedBytes<kDim, kTogether>);
   // Behind the parked sums, or where they would be.
   auto* exchange = reinterpret_cast<Exchange<kDim>*>(kv_ring + args.exchange_offset);
@@ -456,18 +460,15 @@ __global__ void __launch_bounds__(kKvWarps * 32) attend(const Args args) {
   // The next step's tile: waits for it, starts the copy that takes the place of the last one.
   int slot = 0;
   const auto next_tile = [&](int32_t first) -> const uint8_t* {
-    if (kTogether && ring == kTogetherRing)
-      float_copy::wait_group<kTogetherRing - 2>();
-    else
-      float_copy::wait_group<kRing - 2>();
+    float_copy::wait_group<kRing - 2>();
     __syncthreads();
     copy();
     const uint8_t* arrived = kv_ring + slot * kSlotBytes<kDim, kInt8>;
-    slot = slot + 1 == ring ? 0 : slot + 1;
+    slot = slot + 1 == kRing ? 0 : slot + 1;
     if constexpr (!kInt8) {
       return arrived;
     } else {
-      uint8_t* converted = kv_ring + ring * kSlotBytes<kDim, kInt8>;
+      uint8_t* converted = kv_ring + kRing * kSlotBytes<kDim, kInt8>;
       Tiles::convert(head, first, arrived, converted);
       __syncthreads();
       return converted;
@@ -542,14 +543,12 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-// Fills in where things lie in dynamic shared memory and returns its size. parks: sums of finished
+// Fills in what lies where in dynamic shared memory and returns its size. parks: sums of finished
 // pieces wait there.
 template <int kDim, bool kInt8, bool kTogether>
-size_t arrange_shared(int ring, bool parks, Args* args) {
-  args->ring = ring;
-  args->parked_offset = ring_bytes<kDim, kInt8>(ring);
+size_t arrange_shared(bool parks, Args* args) {
   args->exchange_offset =
-      args->parked_offset + (parks ? kKvWarps * kParkedBytes<kDim, kTogether> : 0);
+      kRingBytes<kDim, kInt8> + (parks ? kKvWarps * kParkedBytes<kDim, kTogether> : 0);
   return static_cast<size_t>(args->exchange_offset) + (kTogether ? sizeof(Exchange<kDim>) : 0);
 }
 
@@ -568,17 +567,15 @@ cudaError_t launch_rows(const CudaLaunch& where, const CudaBatch& batch, Args ar
 
 template <int kDim, bool kInt8>
 cudaError_t launch_dim(const CudaLaunch& where, const CudaBatch& batch, Args args) {
-  const size_t limit = shared_limit_bytes(where.sm);
   const bool parks = args.n_pieces == 1 && batch.most_positions > kPieceTokens;
   // 16 rows x 256 columns of o beside q do not fit the registers of one warp.
   if constexpr (kDim < 256) {
     const bool many = int64_t{batch.longest_run} * args.n_group > kRowsPerWarp;
-    const size_t bytes = arrange_shared<kDim, kInt8, false>(kRing, parks, &args);
-    if (many && bytes <= limit) return launch_rows<kDim, kInt8, false>(where, batch, args, bytes);
+    const size_t bytes = arrange_shared<kDim, kInt8, false>(parks, &args);
+    if (many && bytes <= shared_limit_bytes(where.sm))
+      return launch_rows<kDim, kInt8, false>(where, batch, args, bytes);
   }
-  size_t bytes = arrange_shared<kDim, kInt8, true>(kTogetherRing, parks, &args);
-  // Two CTAs a multiprocessor, or the short ring.
-  if (bytes * 2 > limit) bytes = arrange_shared<kDim, kInt8, true>(kRing, parks, &args);
+  const size_t bytes = arrange_shared<kDim, kInt8, true>(parks, &args);
   return launch_rows<kDim, kInt8, true>(where, batch, args, bytes);
 }
 
@@ -626,6 +623,7 @@ cudaError_t cuda_attention(const CudaLaunch& where, const CudaBatch& batch, cons
   args.n_heads = n_heads;
   args.n_group = n_heads / kv.n_kv_heads;
   args.n_runs = batch.n_runs;
+  args.single_tokens = batch.longest_run == 1;
   args.n_pieces = split ? n_pieces : 1;
   args.scale_log2 = static_cast<float>(scale_log2);
   if (split) {

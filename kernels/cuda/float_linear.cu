@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/float_linear_decode.cuh"
 #include "kernels/cuda/float_linear_tile.cuh"
+#include "kernels/cuda/shared_limit.h"
 
 namespace flexq {
 namespace {
@@ -34,14 +35,18 @@ template <WeightFormat kFormat, int kTokenTiles>
 cudaError_t launch_decode(const CudaLaunch& where, const LinearArgs& args) {
   using namespace float_linear;
   using Shape = DecodeShape<kFormat, kTokenTiles>;
-  const int64_t sets = ceil_div(args.n_rows, Shape::kRows);
-  const int64_t warps = int64_t{where.n_sms} * Shape::kCtas * kDecodeWarps;
-  // One warp per set where there are sets enough to keep memory busy, else several.
-  const int32_t split = Shape::kAlone && sets * 2 >= warps ? 1 : sets * 8 >= warps ? 4 : 8;
-  const int64_t ctas =
-      std::min(ceil_div(sets * split, kDecodeWarps), int64_t{where.n_sms} * Shape::kCtas);
+  const auto n_tokens = static_cast<int>(args.n_tokens);
+  const size_t limit = shared_limit_bytes(where.sm);
+  int n_warps = kMostDecodeWarps;
+  while (n_warps > Shape::kLeastWarps && Shape::shared_bytes(n_warps, n_tokens) > limit)
+    n_warps /= 2;
+  const size_t shared_bytes = Shape::shared_bytes(n_warps, n_tokens);
+  // As many CTAs as are there at a time: registers allow two of 8 warps.
+  const auto per_sm =
+      static_cast<int64_t>(std::max<size_t>(1, std::min<size_t>(2, limit / shared_bytes)));
+  const int64_t ctas = std::min(ceil_div(args.n_rows, Shape::kRows), where.n_sms * per_sm);
   return launch(where, float_linear_decode<kFormat, kTokenTiles>, dim3(static_cast<unsigned>(ctas)),
-                dim3(kDecodeThreads), 0, args, split);
+                dim3(static_cast<unsigned>(n_warps * 32)), shared_bytes, args);
 }
 
 template <WeightFormat kFormat, typename T>

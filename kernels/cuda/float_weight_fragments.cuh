@@ -72,22 +72,11 @@ __device__ inline void bytes_to_floats(uint32_t bytes, uint32_t* out) {
   }
 }
 
-// Weights are read once by one multiprocessor: no line of L1 for them. Volatile: a load stays where
-// it is written, ahead of the products that it runs beside.
-__device__ inline uint4 load16_once(const void* global) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];\n"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(global));
-  return v;
-}
-
-// One format: where a lane finds its share (Source), how many words it holds of a stage and of a
-// group, how it loads them into registers (for the decode kernel: load_freed fills what nothing
-// needs any more once `stage` of the group before is unpacked; all four stages make the group) or
-// through shared memory (for the tile kernel: copy_stage, then read_stage by the same lane of any
-// warp), and what they mean (unpack: the runs of rows g and g + 8). Piece p of lane l in shared
-// memory, of 16 bytes or of 8, lies at (p * 32 + l) times that: no bank conflicts.
+// One format: where a lane finds its share (Source), how it copies it to shared memory, by halves
+// of a group (copy_half, for the decode kernel) or by stages (copy_stage, for the tile kernel), how
+// it reads a stage back (read_half_stage: of its own copies; read_stage: of the same lane of any
+// warp), and what the words mean (unpack: the runs of rows g and g + 8). Piece p of lane l in
+// shared memory, of 16 bytes or of 8, lies at (p * 32 + l) times that: no bank conflicts.
 template <WeightFormat kFormat>
 struct Fragments;
 
@@ -104,8 +93,9 @@ struct RowFragments {
   static constexpr int kRunBytes = 8 * kElementBytes;
   static constexpr int kStageWords = 2 * kRunBytes / 4;
   static constexpr int kStageBytes = kStageWords * 4 * 32;  // of a block, in shared memory
-  static constexpr int kGroupWords = kStageWords * kGroupStages;
-  static constexpr int kRunWords = kRunBytes / 4;
+  static constexpr int kHalfBytes = kStageBytes * 2;
+  static constexpr int kGroupBytes = kHalfBytes * 2;
+  static constexpr bool kHalvesApart = true;  // a half needs nothing that comes with the other
 
   struct Source {
     const uint8_t* row[2];  // rows g and g + 8, at the lane's first run
@@ -121,30 +111,44 @@ struct RowFragments {
     return source;
   }
 
-  // raw: the runs of row g in the order of stages, then those of row g + 8. n_stages: 2 or 4.
-  __device__ static void load_freed(const Source& source, int group, int n_stages, int stage,
-                                    uint32_t (&raw)[kGroupWords]) {
+  // Stages 2 * half and 2 * half + 1; `shared` is the group's place. Pieces of row g in the order
+  // of columns, then those of row g + 8.
+  __device__ static void copy_half(const Source& source, int group, int half, int lane,
+                                   uint8_t* shared) {
+    constexpr int kPieces = 2 * kRunBytes / 16;  // of a row
     const int64_t at = int64_t{group} * (kGroupSize * kElementBytes);
-    // 16 bytes of int8 are two stages: both must be over.
-    constexpr int kStages = kRunBytes == 8 ? 2 : 1;
-    if (stage % kStages != kStages - 1) return;
-    const int first = stage / kStages * kStages;
-    // A stage that the group has not is read from its first columns instead, for nothing.
-    const int column = first < n_stages ? run_column<kLaneColumns>(0, first) : 0;
 #pragma unroll
-    for (int half = 0; half < 2; ++half) {
+    for (int row = 0; row < 2; ++row) {
 #pragma unroll
-      for (int i = 0; i < kStages * kRunBytes / 16; ++i) {
-        put(&raw[half * (kGroupWords / 2) + first * kRunWords + i * 4],
-            load16_once(source.row[half] + at + column * kElementBytes + i * 16));
+      for (int i = 0; i < kPieces; ++i) {
+        // One piece is both runs of int8 and half a run of fp32.
+        const int stage = half * 2 + i * 2 / kPieces;
+        const int byte =
+            run_column<kLaneColumns>(0, stage) * kElementBytes + (kRunBytes > 16 ? i % 2 * 16 : 0);
+        float_copy::copy16(shared + half * kHalfBytes + ((row * kPieces + i) * 32 + lane) * 16,
+                           source.row[row] + at + byte, 16);
       }
     }
   }
-  __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
-                                     uint32_t (&words)[kStageWords]) {
+  __device__ static void read_half_stage(const uint8_t* shared, int stage, int lane,
+                                         uint32_t (&words)[kStageWords]) {
+    constexpr int kPieces = 2 * kRunBytes / 16;
+    constexpr int kRunWords = kRunBytes / 4;
 #pragma unroll
-    for (int i = 0; i < kStageWords; ++i)
-      words[i] = raw[i / kRunWords * (kGroupWords / 2) + stage * kRunWords + i % kRunWords];
+    for (int row = 0; row < 2; ++row) {
+      const uint8_t* pieces = shared + stage / 2 * kHalfBytes + (row * kPieces * 32 + lane) * 16;
+      if constexpr (kRunBytes == 8) {
+        const uint2 v = *reinterpret_cast<const uint2*>(pieces + stage % 2 * 8);
+        words[row * 2] = v.x;
+        words[row * 2 + 1] = v.y;
+      } else {
+#pragma unroll
+        for (int i = 0; i < kRunBytes / 16; ++i) {
+          put(&words[row * kRunWords + i * 4],
+              *reinterpret_cast<const uint4*>(pieces + (stage % 2 * (kRunBytes / 16) + i) * 512));
+        }
+      }
+    }
   }
 
   __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
@@ -264,21 +268,22 @@ struct Fragments<WeightFormat::kInt8Group> {
   static constexpr int kLaneColumns = 32;
   static constexpr int kStageWords = 4;
   static constexpr int kStageBytes = 512;
-  static constexpr int kGroupWords = 16;
+  static constexpr int kGroupBytes = 2048;
+  static constexpr bool kHalvesApart = true;
   using Source = UnitSource<cuda_int8::kUnitBytes8>;
 
   __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
     return Source::make(args, block, lane);
   }
-  __device__ static void load_freed(const Source& source, int group, int, int stage,
-                                    uint32_t (&raw)[kGroupWords]) {
-    put(&raw[stage * 4], load16_once(source.group(group) + stage * 512));
-  }
-  __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
-                                     uint32_t (&words)[kStageWords]) {
+  __device__ static void copy_half(const Source& source, int group, int half, int lane,
+                                   uint8_t* shared) {
 #pragma unroll
-    for (int i = 0; i < kStageWords; ++i)
-      words[i] = raw[stage * 4 + i];
+    for (int i = half * 2; i < half * 2 + 2; ++i)
+      float_copy::copy16(shared + (i * 32 + lane) * 16, source.group(group) + i * 512, 16);
+  }
+  __device__ static void read_half_stage(const uint8_t* shared, int stage, int lane,
+                                         uint32_t (&words)[kStageWords]) {
+    put(words, *reinterpret_cast<const uint4*>(shared + (stage * 32 + lane) * 16));
   }
   __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
                                     uint8_t* shared) {
@@ -304,7 +309,8 @@ struct Fragments<WeightFormat::kInt6Group> {
   static constexpr int kLaneColumns = 32;
   static constexpr int kStageWords = 3;
   static constexpr int kStageBytes = 384;
-  static constexpr int kGroupWords = 12;
+  static constexpr int kGroupBytes = 1536;
+  static constexpr bool kHalvesApart = false;  // crumbs come with the second half
   static constexpr uint32_t kNibbles = 0xf0f0f0f0u;
   static constexpr uint32_t kCrumbs = 0x0c0c0c0cu;
   using Source = UnitSource<cuda_int8::kUnitBytes6>;
@@ -312,20 +318,19 @@ struct Fragments<WeightFormat::kInt6Group> {
   __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
     return Source::make(args, block, lane);
   }
-  // The nibbles of two stages and two stages, then the crumbs of all.
-  __device__ static void load_freed(const Source& source, int group, int, int stage,
-                                    uint32_t (&raw)[kGroupWords]) {
-    if (stage == 1) put(&raw[0], load16_once(source.group(group)));
-    if (stage == 3) {
-      put(&raw[4], load16_once(source.group(group) + 512));
-      put(&raw[8], load16_once(source.group(group) + 1024));
-    }
+  __device__ static void copy_half(const Source& source, int group, int half, int lane,
+                                   uint8_t* shared) {
+    const uint8_t* from = source.group(group);
+    float_copy::copy16(shared + (half * 32 + lane) * 16, from + half * 512, 16);
+    if (half == 1) float_copy::copy16(shared + (2 * 32 + lane) * 16, from + 1024, 16);
   }
-  __device__ static void group_stage(const uint32_t (&raw)[kGroupWords], int stage,
-                                     uint32_t (&words)[kStageWords]) {
-    words[0] = raw[stage * 2];
-    words[1] = raw[stage * 2 + 1];
-    words[2] = raw[8 + stage];
+  __device__ static void read_half_stage(const uint8_t* shared, int stage, int lane,
+                                         uint32_t (&words)[kStageWords]) {
+    const uint8_t* from = shared + lane * 16;
+    const uint2 nibbles = *reinterpret_cast<const uint2*>(from + stage / 2 * 512 + stage % 2 * 8);
+    words[0] = nibbles.x;
+    words[1] = nibbles.y;
+    words[2] = *reinterpret_cast<const uint32_t*>(from + 1024 + stage * 4);
   }
   // 8 bytes of nibbles, then 4 of crumbs.
   __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
