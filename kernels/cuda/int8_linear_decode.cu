@@ -130,8 +130,8 @@ struct DecodeBarriers {
       mbarrier_init(empty + stage * 8, kMultiplyWarps);
     }
     for (int32_t buffer = 0; buffer < 2; ++buffer) {
-      mbarrier_init(dots_full + buffer * 8, kMultiplyWarps);
-      mbarrier_init(dots_empty + buffer * 8, kAddWarps);
+      mbarrier_init(dots_full + buffer * 8, kMultiplyWarps * 32);
+      mbarrier_init(dots_empty + buffer * 8, kAddWarps * 32);
     }
     mbarrier_init(activations, kFillArrivals);
     fence_mbarrier_init();
@@ -293,8 +293,7 @@ __device__ void multiply(const DecodeArgs& args, const uint8_t* shared, int32_t*
         }
       }
     }
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(barriers.dots_full + dots_ring.index * 8);
+    mbarrier_arrive(barriers.dots_full + dots_ring.index * 8);
     stages.next(args.n_stages);
     dots_ring.next(2);
     if (dots_ring.index == 0) first_lap = false;
@@ -342,8 +341,7 @@ __device__ void add(const DecodeArgs& args, const int32_t* buffers, const float*
         acc[i] = 0;
       }
     }
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) mbarrier_arrive(barriers.dots_empty + ring.index * 8);
+    mbarrier_arrive(barriers.dots_empty + ring.index * 8);
     ring.next(2);
   }
 }
