@@ -632,11 +632,10 @@ cudaError_t cuda_attention(const CudaLaunch& where, const CudaBatch& batch, cons
   }
   const cudaError_t error = launch_attend(where, batch, args);
   if (error != cudaSuccess || !split) return error;
-  const int32_t threads = (kv.head_dim + 31) / 32 * 32;
   return launch(where, attention_combine,
                 dim3(static_cast<unsigned>(batch.n_tokens), static_cast<unsigned>(n_heads)),
-                dim3(static_cast<unsigned>(threads)), 0, args.scratch, batch.positions, out.data,
-                out.stride, kv.head_dim, args.scale_log2);
+                dim3(kCombineThreads), 0, args.scratch, batch.positions, out.data, out.stride,
+                kv.head_dim, args.scale_log2);
 }
 
 int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t n_tokens,
