@@ -363,11 +363,12 @@ constexpr int kRingBytes = kRing* kSlotBytes<kDim, kInt8> + (kInt8 ? kTileBytes<
 template <int kDim, bool kTogether>
 constexpr int kParkedBytes = Part<kDim, kTogether>::kColumns * 32 * 16;
 
-// Decode needs many CTAs to hide how each begins: with a chain of look-ups.
+// CTAs per multiprocessor that the registers must allow: decode needs several to hide how each
+// begins, with a chain of look-ups.
 template <int kDim, bool kTogether>
 constexpr int kLeastCtas = !kTogether    ? 1
                            : kDim == 256 ? 2
-                                         : 4;
+                                         : 3;
 
 template <int kDim, bool kInt8, bool kTogether>
 __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
