@@ -363,11 +363,12 @@ constexpr int kRingBytes = kRing* kSlotBytes<kDim, kInt8> + (kInt8 ? kTileBytes<
 template <int kDim, bool kTogether>
 constexpr int kParkedBytes = Part<kDim, kTogether>::kColumns * 32 * 16;
 
-// Decode needs many CTAs to hide how each begins: with a chain of look-ups.
+// CTAs per multiprocessor that the registers must allow: decode needs several to hide how each
+// begins, with a chain of look-ups.
 template <int kDim, bool kTogether>
 constexpr int kLeastCtas = !kTogether    ? 1
                            : kDim == 256 ? 2
-                                         : 4;
+                                         : 3;
 
 template <int kDim, bool kInt8, bool kTogether>
 __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
@@ -632,11 +633,10 @@ cudaError_t cuda_attention(const CudaLaunch& where, const CudaBatch& batch, cons
   }
   const cudaError_t error = launch_attend(where, batch, args);
   if (error != cudaSuccess || !split) return error;
-  const int32_t threads = (kv.head_dim + 31) / 32 * 32;
   return launch(where, attention_combine,
                 dim3(static_cast<unsigned>(batch.n_tokens), static_cast<unsigned>(n_heads)),
-                dim3(static_cast<unsigned>(threads)), 0, args.scratch, batch.positions, out.data,
-                out.stride, kv.head_dim, args.scale_log2);
+                dim3(kCombineThreads), 0, args.scratch, batch.positions, out.data, out.stride,
+                kv.head_dim, args.scale_log2);
 }
 
 int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t n_tokens,

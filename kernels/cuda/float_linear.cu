@@ -17,36 +17,37 @@ constexpr int64_t ceil_div(int64_t a, int64_t b) {
   return (a + b - 1) / b;
 }
 
-enum class FloatKernel { kDecode8, kDecode16, kNarrowTile, kSmallTile, kLargeTile };
+enum class FloatKernel { kDecode, kNarrowTile, kSmallTile, kLargeTile };
 
-// All kernels give the same bits: the choice is about time only.
-FloatKernel select_float_kernel(const CudaLaunch& launch, int64_t n_rows, int64_t n_tokens) {
-  if (n_tokens <= 8) return FloatKernel::kDecode8;
-  if (n_tokens <= 16) return FloatKernel::kDecode16;
-  if (n_tokens <= 32) return FloatKernel::kNarrowTile;
-  const int64_t large_tiles =
-      ceil_div(n_rows, LargeTile::kRows) * ceil_div(n_tokens, LargeTile::kTokens);
-  // The rings of large tiles take up to 96 KiB; sm_75 has 64.
-  const bool large = large_tiles >= launch.n_sms && launch.sm >= 80;
-  return large ? FloatKernel::kLargeTile : FloatKernel::kSmallTile;
+// How the decode kernel would be launched; no warps where the activations do not fit.
+struct DecodeLaunch {
+  int n_warps = 0;
+  int64_t ctas = 0;
+  int64_t shared_bytes = 0;
+};
+template <WeightFormat kFormat>
+DecodeLaunch plan_decode(const CudaLaunch& where, const LinearArgs& args) {
+  using namespace float_linear;
+  using Shape = DecodeShape<kFormat>;
+  if (args.n_tokens > kDecodeTokens) return {};
+  const auto limit = static_cast<int64_t>(shared_limit_bytes(where.sm));
+  const int64_t n_groups = ceil_div(args.n_stages, kGroupStages);
+  for (int n_warps = kMostDecodeWarps; n_warps >= Shape::kLeastWarps; n_warps /= 2) {
+    const int64_t bytes = Shape::shared_bytes(n_warps, args.n_tokens, n_groups);
+    if (bytes > limit) continue;
+    // As many CTAs as run at a time: registers allow two, each costs 1 KiB more.
+    const int64_t per_sm = bytes * 2 + 1024 <= limit ? 2 : 1;
+    return {n_warps, std::min(ceil_div(args.n_rows, Shape::kRows), where.n_sms * per_sm), bytes};
+  }
+  return {};
 }
 
-template <WeightFormat kFormat, int kTokenTiles>
-cudaError_t launch_decode(const CudaLaunch& where, const LinearArgs& args) {
-  using namespace float_linear;
-  using Shape = DecodeShape<kFormat, kTokenTiles>;
-  const auto n_tokens = static_cast<int>(args.n_tokens);
-  const size_t limit = shared_limit_bytes(where.sm);
-  int n_warps = kMostDecodeWarps;
-  while (n_warps > Shape::kLeastWarps && Shape::shared_bytes(n_warps, n_tokens) > limit)
-    n_warps /= 2;
-  const size_t shared_bytes = Shape::shared_bytes(n_warps, n_tokens);
-  // As many CTAs as are there at a time: registers allow two of 8 warps.
-  const auto per_sm =
-      static_cast<int64_t>(std::max<size_t>(1, std::min<size_t>(2, limit / shared_bytes)));
-  const int64_t ctas = std::min(ceil_div(args.n_rows, Shape::kRows), where.n_sms * per_sm);
-  return launch(where, float_linear_decode<kFormat, kTokenTiles>, dim3(static_cast<unsigned>(ctas)),
-                dim3(static_cast<unsigned>(n_warps * 32)), shared_bytes, args);
+template <WeightFormat kFormat>
+cudaError_t launch_decode(const CudaLaunch& where, const LinearArgs& args,
+                          const DecodeLaunch& plan) {
+  return launch(
+      where, float_linear::float_linear_decode<kFormat>, dim3(static_cast<unsigned>(plan.ctas)),
+      dim3(static_cast<unsigned>(plan.n_warps * 32)), static_cast<size_t>(plan.shared_bytes), args);
 }
 
 template <WeightFormat kFormat, typename T>
@@ -58,20 +59,18 @@ cudaError_t launch_tile(const CudaLaunch& where, const LinearArgs& args) {
                 kSharedBytes, args);
 }
 
+// All kernels give the same bits: the choice is about time only.
 template <WeightFormat kFormat>
 cudaError_t launch_format(const CudaLaunch& where, const LinearArgs& args) {
-  switch (select_float_kernel(where, args.n_rows, args.n_tokens)) {
-    case FloatKernel::kDecode8:
-      return launch_decode<kFormat, 1>(where, args);
-    case FloatKernel::kDecode16:
-      return launch_decode<kFormat, 2>(where, args);
-    case FloatKernel::kNarrowTile:
-      return launch_tile<kFormat, NarrowTile>(where, args);
-    case FloatKernel::kSmallTile:
-      return launch_tile<kFormat, SmallTile>(where, args);
-    default:
-      return launch_tile<kFormat, LargeTile>(where, args);
-  }
+  const DecodeLaunch decode = plan_decode<kFormat>(where, args);
+  if (decode.n_warps > 0) return launch_decode<kFormat>(where, args, decode);
+  if (args.n_tokens <= NarrowTile::kTokens) return launch_tile<kFormat, NarrowTile>(where, args);
+  const int64_t large_tiles =
+      ceil_div(args.n_rows, LargeTile::kRows) * ceil_div(args.n_tokens, LargeTile::kTokens);
+  // The rings of large tiles take up to 72 KiB; sm_75 has 64.
+  if (large_tiles >= where.n_sms && where.sm >= 80)
+    return launch_tile<kFormat, LargeTile>(where, args);
+  return launch_tile<kFormat, SmallTile>(where, args);
 }
 
 }  // namespace

@@ -47,14 +47,15 @@ __device__ inline int swizzled(int token, int piece) {
 }
 
 // The pieces of every stage that one thread copies: 4 columns of kCount tokens. Tokens past the end
-// stand for the last one, they are not stored.
+// are zeros and not read: all CTAs reading one row for them would queue at one slice of the cache.
 template <typename T, int kLaneColumns>
 struct ActivationCopies {
   static constexpr int kCount = T::kTokens * 8 / T::kThreads;
   static_assert(T::kTokens * 8 % T::kThreads == 0 && T::kThreads % 8 == 0,
                 "a thread copies the same piece of several tokens");
   const float* row[kCount];
-  int first_column;  // of the piece in its stage
+  int bytes[kCount];  // 16, or 0 past the last token
+  int first_column;   // of the piece in its stage
 
   __device__ ActivationCopies(const LinearArgs& args, int64_t first_token) {
     const auto thread = static_cast<int>(threadIdx.x);
@@ -63,6 +64,7 @@ struct ActivationCopies {
     for (int i = 0; i < kCount; ++i) {
       const int64_t token = first_token + thread / 8 + i * (T::kThreads / 8);
       row[i] = args.x + min(token, args.n_tokens - 1) * args.x_stride + first_column;
+      bytes[i] = token < args.n_tokens ? 16 : 0;
     }
   }
 
@@ -74,19 +76,19 @@ struct ActivationCopies {
     for (int i = 0; i < kCount; ++i) {
       uint8_t* to = shared + swizzled(thread / 8 + i * (T::kThreads / 8), thread % 8);
       if (whole)
-        float_copy::copy16(to, row[i] + column, 16);
+        float_copy::copy16(to, row[i] + column, bytes[i]);
       else
-        copy_ragged(args, row[i], column, to);
+        copy_ragged(args, row[i], bytes[i], column, to);
     }
   }
 
  private:
   // Element by element, zeros past K.
-  __device__ void copy_ragged(const LinearArgs& args, const float* from, int64_t column,
-                              uint8_t* to) const {
+  __device__ void copy_ragged(const LinearArgs& args, const float* from, int n_bytes,
+                              int64_t column, uint8_t* to) const {
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const bool there = column + first_column + k < args.n_cols;
+      const bool there = k * 4 < n_bytes && column + first_column + k < args.n_cols;
       float_copy::copy4(to + k * 4, there ? from + column + k : args.x, there ? 4 : 0);
     }
   }

@@ -72,11 +72,11 @@ __device__ inline void bytes_to_floats(uint32_t bytes, uint32_t* out) {
   }
 }
 
-// One format: where a lane finds its share (Source), how it copies it to shared memory, by halves
-// of a group (copy_half, for the decode kernel) or by stages (copy_stage, for the tile kernel), how
-// it reads a stage back (read_half_stage: of its own copies; read_stage: of the same lane of any
-// warp), and what the words mean (unpack: the runs of rows g and g + 8). Piece p of lane l in
-// shared memory, of 16 bytes or of 8, lies at (p * 32 + l) times that: no bank conflicts.
+// One format. For the decode kernel: copy_half, half of a group of a block (2 stages) to the shared
+// memory of a warp in whole cache lines, and read_half, a lane's share of it. For the tile kernel:
+// where a lane finds its share (Source), copy_stage, and read_stage by the same lane of any warp;
+// piece p of lane l, of 16 bytes or of 8, lies at (p * 32 + l) times that. unpack says what the
+// words mean: the runs of rows g and g + 8. No read has bank conflicts.
 template <WeightFormat kFormat>
 struct Fragments;
 
@@ -93,9 +93,79 @@ struct RowFragments {
   static constexpr int kRunBytes = 8 * kElementBytes;
   static constexpr int kStageWords = 2 * kRunBytes / 4;
   static constexpr int kStageBytes = kStageWords * 4 * 32;  // of a block, in shared memory
-  static constexpr int kHalfBytes = kStageBytes * 2;
-  static constexpr int kGroupBytes = kHalfBytes * 2;
-  static constexpr bool kHalvesApart = true;  // a half needs nothing that comes with the other
+  static constexpr int kGroupBytes = kStageBytes * kGroupStages;
+  // Rows in shared memory: half a group, or all of it where half a group is no cache line. Then the
+  // copies of both halves come together, with the second.
+  static constexpr bool kHalvesApart = kElementBytes > 1;
+  static constexpr int kRowBytes = kElementBytes * kGroupSize / (kHalvesApart ? 2 : 1);
+  static constexpr int kRowPieces = kRowBytes / 16;
+
+  // Where piece p of a row lies: the pieces that 8 lanes read, of two rows, hit 32 banks.
+  __device__ static int piece_offset(int row, int piece) {
+    const int swap = kElementBytes == 4 ? row % 2 : row % 2 * 4;
+    return row * kRowBytes + (piece ^ swap) * 16;
+  }
+  // What a lane copies of a block: 16 bytes of each cache line of rows lane / 8 + 4i.
+  struct Lines {
+    const uint8_t* first;         // of the block's first row
+    int32_t row[kBlockRows / 4];  // bytes from there
+  };
+  __device__ static Lines lines(const LinearArgs& args, int64_t block, int lane) {
+    const int64_t row_bytes = padded_cols_of(args) * kElementBytes;
+    const auto last = static_cast<int>(min(args.n_rows - 1 - block * kBlockRows, int64_t{15}));
+    Lines lines;
+    lines.first = args.values + block * kBlockRows * row_bytes + lane % 8 * 16;
+#pragma unroll
+    for (int i = 0; i < kBlockRows / 4; ++i)
+      lines.row[i] = min(i * 4 + lane / 8, last) * static_cast<int32_t>(row_bytes);
+    return lines;
+  }
+  // n_halves: 1 where the group ends after its first half.
+  __device__ static void copy_half(const Lines& lines, int group, int half, int n_halves, int lane,
+                                   uint8_t* shared) {
+    if (!kHalvesApart && half == 0) return;
+    if (kHalvesApart && half >= n_halves) return;
+    const uint8_t* from = lines.first + int64_t{group} * (kGroupSize * kElementBytes) +
+                          (kHalvesApart ? half * kRowBytes : 0);
+    uint8_t* to =
+        shared + (kHalvesApart ? half * (kGroupBytes / 2) : 0) + piece_offset(lane / 8, lane % 8);
+    // The second half of int8 rows may not be there.
+    if (!kHalvesApart && lane % 8 >= n_halves * (kRowPieces / 2)) return;
+#pragma unroll
+    for (int i = 0; i < kBlockRows / 4; ++i) {
+#pragma unroll
+      for (int line = 0; line < kRowPieces / 8; ++line)
+        float_copy::copy16(to + i * 4 * kRowBytes + line * 128, from + lines.row[i] + line * 128,
+                           16);
+    }
+  }
+  __device__ static void read_half(const uint8_t* shared, int half, int lane,
+                                   uint32_t (&words)[2][kStageWords]) {
+    constexpr int kRunWords = kRunBytes / 4;
+    const uint8_t* from = shared + (kHalvesApart ? half * (kGroupBytes / 2) : 0);
+    const int t = lane % 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int row = lane / 4 + i * 8;
+      if constexpr (kRunBytes == 8) {
+        // One piece is the runs of both stages.
+        const uint4 v = *reinterpret_cast<const uint4*>(from + piece_offset(row, half * 4 + t));
+        words[0][i * 2] = v.x, words[0][i * 2 + 1] = v.y;
+        words[1][i * 2] = v.z, words[1][i * 2 + 1] = v.w;
+      } else {
+        constexpr int kRunPieces = kRunBytes / 16;
+#pragma unroll
+        for (int stage = 0; stage < 2; ++stage) {
+#pragma unroll
+          for (int p = 0; p < kRunPieces; ++p) {
+            const int piece = (stage * 4 + t) * kRunPieces + p;
+            put(&words[stage][i * kRunWords + p * 4],
+                *reinterpret_cast<const uint4*>(from + piece_offset(row, piece)));
+          }
+        }
+      }
+    }
+  }
 
   struct Source {
     const uint8_t* row[2];  // rows g and g + 8, at the lane's first run
@@ -109,46 +179,6 @@ struct RowFragments {
       source.row[half] = args.values + row * row_bytes + lane % 4 * kLaneColumns * kElementBytes;
     }
     return source;
-  }
-
-  // Stages 2 * half and 2 * half + 1; `shared` is the group's place. Pieces of row g in the order
-  // of columns, then those of row g + 8.
-  __device__ static void copy_half(const Source& source, int group, int half, int lane,
-                                   uint8_t* shared) {
-    constexpr int kPieces = 2 * kRunBytes / 16;  // of a row
-    const int64_t at = int64_t{group} * (kGroupSize * kElementBytes);
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-#pragma unroll
-      for (int i = 0; i < kPieces; ++i) {
-        // One piece is both runs of int8 and half a run of fp32.
-        const int stage = half * 2 + i * 2 / kPieces;
-        const int byte =
-            run_column<kLaneColumns>(0, stage) * kElementBytes + (kRunBytes > 16 ? i % 2 * 16 : 0);
-        float_copy::copy16(shared + half * kHalfBytes + ((row * kPieces + i) * 32 + lane) * 16,
-                           source.row[row] + at + byte, 16);
-      }
-    }
-  }
-  __device__ static void read_half_stage(const uint8_t* shared, int stage, int lane,
-                                         uint32_t (&words)[kStageWords]) {
-    constexpr int kPieces = 2 * kRunBytes / 16;
-    constexpr int kRunWords = kRunBytes / 4;
-#pragma unroll
-    for (int row = 0; row < 2; ++row) {
-      const uint8_t* pieces = shared + stage / 2 * kHalfBytes + (row * kPieces * 32 + lane) * 16;
-      if constexpr (kRunBytes == 8) {
-        const uint2 v = *reinterpret_cast<const uint2*>(pieces + stage % 2 * 8);
-        words[row * 2] = v.x;
-        words[row * 2 + 1] = v.y;
-      } else {
-#pragma unroll
-        for (int i = 0; i < kRunBytes / 16; ++i) {
-          put(&words[row * kRunWords + i * 4],
-              *reinterpret_cast<const uint4*>(pieces + (stage % 2 * (kRunBytes / 16) + i) * 512));
-        }
-      }
-    }
   }
 
   __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
@@ -204,10 +234,7 @@ struct Fragments<WeightFormat::kF16> : RowFragments<2> {
   __device__ static void unpack_row(const uint32_t* words, uint32_t* row) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      __half2_raw pair;
-      pair.x = static_cast<uint16_t>(words[i] & 0xffffu);
-      pair.y = static_cast<uint16_t>(words[i] >> 16);
-      const float2 two = __half22float2(pair);
+      const float2 two = __half22float2(*reinterpret_cast<const __half2*>(&words[i]));
       row[2 * i] = __float_as_uint(two.x);
       row[2 * i + 1] = __float_as_uint(two.y);
     }
@@ -275,15 +302,23 @@ struct Fragments<WeightFormat::kInt8Group> {
   __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
     return Source::make(args, block, lane);
   }
-  __device__ static void copy_half(const Source& source, int group, int half, int lane,
+  using Lines = Source;
+  __device__ static Lines lines(const LinearArgs& args, int64_t block, int lane) {
+    return source(args, block, lane);
+  }
+  __device__ static void copy_half(const Lines& lines, int group, int half, int, int lane,
                                    uint8_t* shared) {
+    const uint8_t* from = lines.group(group);
 #pragma unroll
     for (int i = half * 2; i < half * 2 + 2; ++i)
-      float_copy::copy16(shared + (i * 32 + lane) * 16, source.group(group) + i * 512, 16);
+      float_copy::copy16(shared + (i * 32 + lane) * 16, from + i * 512, 16);
   }
-  __device__ static void read_half_stage(const uint8_t* shared, int stage, int lane,
-                                         uint32_t (&words)[kStageWords]) {
-    put(words, *reinterpret_cast<const uint4*>(shared + (stage * 32 + lane) * 16));
+  __device__ static void read_half(const uint8_t* shared, int half, int lane,
+                                   uint32_t (&words)[2][kStageWords]) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      put(words[i], *reinterpret_cast<const uint4*>(shared + ((half * 2 + i) * 32 + lane) * 16));
+    }
   }
   __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
                                     uint8_t* shared) {
@@ -318,19 +353,23 @@ struct Fragments<WeightFormat::kInt6Group> {
   __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
     return Source::make(args, block, lane);
   }
-  __device__ static void copy_half(const Source& source, int group, int half, int lane,
+  using Lines = Source;
+  __device__ static Lines lines(const LinearArgs& args, int64_t block, int lane) {
+    return source(args, block, lane);
+  }
+  __device__ static void copy_half(const Lines& lines, int group, int half, int, int lane,
                                    uint8_t* shared) {
-    const uint8_t* from = source.group(group);
+    const uint8_t* from = lines.group(group);
     float_copy::copy16(shared + (half * 32 + lane) * 16, from + half * 512, 16);
     if (half == 1) float_copy::copy16(shared + (2 * 32 + lane) * 16, from + 1024, 16);
   }
-  __device__ static void read_half_stage(const uint8_t* shared, int stage, int lane,
-                                         uint32_t (&words)[kStageWords]) {
+  __device__ static void read_half(const uint8_t* shared, int half, int lane,
+                                   uint32_t (&words)[2][kStageWords]) {
     const uint8_t* from = shared + lane * 16;
-    const uint2 nibbles = *reinterpret_cast<const uint2*>(from + stage / 2 * 512 + stage % 2 * 8);
-    words[0] = nibbles.x;
-    words[1] = nibbles.y;
-    words[2] = *reinterpret_cast<const uint32_t*>(from + 1024 + stage * 4);
+    const uint4 nibbles = *reinterpret_cast<const uint4*>(from + half * 512);
+    const uint2 crumbs = *reinterpret_cast<const uint2*>(from + 1024 + half * 8);
+    words[0][0] = nibbles.x, words[0][1] = nibbles.y, words[0][2] = crumbs.x;
+    words[1][0] = nibbles.z, words[1][1] = nibbles.w, words[1][2] = crumbs.y;
   }
   // 8 bytes of nibbles, then 4 of crumbs.
   __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
