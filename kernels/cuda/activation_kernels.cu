@@ -7,8 +7,9 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 
-#include "kernels/cpu/vector_math.h"  // the constants of our exponential
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/silu.cuh"
+#include "kernels/layout/cuda_int8_layout.h"
 
 namespace flexq {
 namespace {
@@ -87,7 +88,7 @@ __device__ uint32_t quantize_value(float value, float scale, int32_t code_max) {
 // / code_max, 1e-5), code = clamp(round_half_even(x / scale)). A group that is not finite gets
 // codes 0 and scale NaN. All lanes of the warp call it.
 __device__ void quantize_group(float4 quad, int32_t code_max, int64_t group, int8_t* codes,
-                               float* scales) {
+                               float* scales, CodesOrder order) {
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
   const uint32_t own = max(max(magnitude_bits(quad.x), magnitude_bits(quad.y)),
                            max(magnitude_bits(quad.z), magnitude_bits(quad.w)));
@@ -101,7 +102,8 @@ __device__ void quantize_group(float4 quad, int32_t code_max, int64_t group, int
            quantize_value(quad.z, scale, code_max) << 16 |
            quantize_value(quad.w, scale, code_max) << 24;
   }
-  reinterpret_cast<uint32_t*>(codes + group * kGroupSize)[lane] = word;
+  const int32_t place = order == CodesOrder::kTensor ? cuda_int8::tensor_word(lane) : lane;
+  reinterpret_cast<uint32_t*>(codes + group * kGroupSize)[place] = word;
   if (lane == 0) scales[group] = scale;
 }
 
@@ -111,34 +113,7 @@ constexpr int32_t code_max_of(int32_t bits) {
 
 // --- SiLU ----------------------------------------------------------------------------------------
 
-__device__ float power_of_two_factor(int32_t n) {
-  return __uint_as_float((static_cast<uint32_t>(n) + 127u) << 23);
-}
-
-// expf16 of kernels/cpu/vector_math.h, operation by operation: the same bits.
-__device__ float exponential(float x) {
-  x = kExpMin > x ? kExpMin : x;
-  x = kExpMax < x ? kExpMax : x;
-  const float shifted = __fmaf_rn(x, kLog2E, kRoundingShift);
-  const float n = __fsub_rn(shifted, kRoundingShift);
-  float r = __fmaf_rn(n, -kLn2High, x);
-  r = __fmaf_rn(n, -kLn2Low, r);
-  float p = __fmaf_rn(kExpP5, r, kExpP4);
-  p = __fmaf_rn(p, r, kExpP3);
-  p = __fmaf_rn(p, r, kExpP2);
-  p = __fmaf_rn(p, r, kExpP1);
-  p = __fmaf_rn(p, r, kExpP0);
-  const float y = __fadd_rn(__fmaf_rn(p, __fmul_rn(r, r), r), 1.0f);
-  const int32_t exponent = __float_as_int(shifted) - __float_as_int(kRoundingShift);
-  const int32_t half = exponent >> 1;
-  return __fmul_rn(__fmul_rn(y, power_of_two_factor(half)), power_of_two_factor(exponent - half));
-}
-
-__device__ float silu_times(float gate, float up) {
-  return __fmul_rn(__fdiv_rn(gate, __fadd_rn(1.0f, exponential(-gate))), up);
-}
-
-__device__ float4 silu_times(float4 gate, float4 up) {
+__device__ float4 silu_times_quad(float4 gate, float4 up) {
   return make_float4(silu_times(gate.x, up.x), silu_times(gate.y, up.y), silu_times(gate.z, up.z),
                      silu_times(gate.w, up.w));
 }
@@ -150,7 +125,7 @@ __global__ void __launch_bounds__(kRowThreads) silu_mul_kernel(Rows gate, Rows u
   const int64_t first = (int64_t{blockIdx.y} * kRowThreads + threadIdx.x) * kQuad;
   if (first >= n) return;
   float* gate_row = gate.row(blockIdx.x);
-  const float4 result = silu_times(load_quad(gate_row, first, n, gate.aligned),
+  const float4 result = silu_times_quad(load_quad(gate_row, first, n, gate.aligned),
                                    load_quad(up.row(blockIdx.x), first, n, up.aligned));
   store_quad(gate_row, first, n, gate.aligned, result);
 }
@@ -166,9 +141,9 @@ __global__ void __launch_bounds__(kRowThreads)
   if (group >= n_groups) return;
   const int64_t first = group * kGroupSize + threadIdx.x % 32 * kQuad;
   float4 quad = load_quad(x.row(token), first, n, x.aligned);
-  if constexpr (kSilu) quad = silu_times(quad, load_quad(up.row(token), first, n, up.aligned));
+  if constexpr (kSilu) quad = silu_times_quad(quad, load_quad(up.row(token), first, n, up.aligned));
   quantize_group(quad, code_max, group, out.codes + token * n_groups * kGroupSize,
-                 out.scales + token * n_groups);
+                 out.scales + token * n_groups, out.order);
 }
 
 // --- RMSNorm -------------------------------------------------------------------------------------
@@ -243,7 +218,8 @@ __global__ void __launch_bounds__(1024)
     const float4 quad = load_quad(row, first, n, x.aligned);
     const float4 factor = load_quad(weight, first, n, weight_aligned);
     quantize_group(normalize(quad, inverse, factor), code_max, group,
-                   out.codes + token * n_groups * kGroupSize, out.scales + token * n_groups);
+                   out.codes + token * n_groups * kGroupSize, out.scales + token * n_groups,
+                   out.order);
   }
 }
 

@@ -180,8 +180,9 @@ class Bench {
     };
 
     report("cuda_linear_int", [&] {
-      return cuda_linear_int(launch_, matrix, {x, x_scales}, 6, n_tokens, nullptr, CudaStore::kSet,
-                             {out, shape.n_rows}, scratch);
+      const CudaLinearPart part = {matrix, nullptr, {out, shape.n_rows}};
+      const CudaQuantized codes = {x, x_scales, codes_order(launch_.sm, matrix.family, n_tokens)};
+      return cuda_linear_int(launch_, {&part, 1}, codes, 6, n_tokens, CudaStore::kSet, scratch);
     });
     if (all) {
       if (n_tokens <= kInt8DecodeMaxTokens) {

@@ -3,7 +3,7 @@
 //
 // Quantized activations are rows of int8 codes, (n_tokens, K padded to 128), zero past K, with one
 // fp32 scale per token and group, (n_tokens, G): exactly the CPU's numbers (IEEE division, round
-// half to even).
+// half to even). The order of codes inside a group is the one that codes_order() names.
 //
 // Order of sums: the groups of a matrix are cut into k_slices(N, K) slices of consecutive groups;
 // inside a slice acc = fma((float)dot, sx * sw, acc) in ascending groups from 0, and the slices are
@@ -13,6 +13,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/cuda/cuda_family.h"
 #include "kernels/cuda/cuda_runtime.h"
@@ -44,11 +45,21 @@ struct CudaRows {
 struct CudaQuantized {
   int8_t* codes = nullptr;  // (n_tokens, G * 128)
   float* scales = nullptr;  // (n_tokens, G)
+  CodesOrder order = CodesOrder::kNatural;
+};
+
+// One matrix of a joint product, and where its outputs go.
+struct CudaLinearPart {
+  CudaMatrix w;
+  const float* bias = nullptr;  // (N) or null
+  CudaRows out;                 // (n_tokens, N)
 };
 
 enum class CudaStore : int32_t {
-  kSet = 0,  // out = W x + b
-  kAdd = 1,  // out += W x + b
+  kSet = 0,      // out = W x + b
+  kAdd = 1,      // out += W x + b
+  kSiluMul = 2,  // out of part 0 = silu(gate) * up, gate and up = W x + b of parts 0 and 1; out of
+                 // part 1 is scratch
 };
 
 // --- activations (activation_kernels.cu) ---------------------------------------------------------
@@ -80,11 +91,15 @@ cudaError_t cuda_silu_mul_quantize(const CudaLaunch& launch, CudaRows gate, Cuda
 // Slices of the groups of a quantized (N, K) matrix: a function of the shape alone.
 int32_t cuda_k_slices(int64_t n_rows, int64_t n_cols);
 
-// W6A6, W6A8, W8A8: out (n_tokens, N) from quantized activations; `scratch` has
-// cuda_linear_int_scratch_bytes(). bits: those of the activations. (int_linear.cu)
-cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix& w, CudaQuantized x,
-                            int32_t bits, int64_t n_tokens, const float* bias, CudaStore store,
-                            CudaRows out, uint8_t* scratch);
+inline constexpr int32_t kMaxLinearParts = 3;
+
+// W6A6, W6A8, W8A8: 1 to kMaxLinearParts matrices of one K, format and family times the same
+// quantized activations, which are in codes_order() of this many tokens (linear_select.h). kSiluMul
+// takes two matrices of one shape. `scratch` has the cuda_linear_int_scratch_bytes() of the largest
+// part. bits: those of the activations. (int_linear.cu)
+cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
+                            CudaQuantized x, int32_t bits, int64_t n_tokens, CudaStore store,
+                            uint8_t* scratch);
 int64_t cuda_linear_int_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens);
 
 // Any format with fp32 activations: products in TF32 on tensor cores (weights of 6, 8 bits, fp16

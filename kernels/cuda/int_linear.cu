@@ -7,34 +7,35 @@
 #include "kernels/cuda/linear_select.h"
 
 namespace flexq {
+namespace {
 
-int32_t cuda_k_slices(int64_t n_rows, int64_t n_cols) {
-  return k_slices(n_rows, n_cols);
+LinearConfig select(const CudaLaunch& launch, const CudaMatrix& w, int64_t n_tokens) {
+  return select_linear({.sm = launch.sm,
+                        .n_sms = launch.n_sms,
+                        .family = w.family,
+                        .weight_bits = weight_bits(w.format),
+                        .n_rows = w.rows,
+                        .n_cols = w.cols,
+                        .n_tokens = n_tokens});
 }
 
-cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix& w, CudaQuantized x,
-                            int32_t bits, int64_t n_tokens, const float* bias, CudaStore store,
-                            CudaRows out, uint8_t* scratch) {
-  if (!is_grouped(w.format)) return cudaErrorInvalidValue;
-  const int32_t w_bits = weight_bits(w.format);
-  const LinearConfig config = select_linear({.sm = launch.sm,
-                                             .n_sms = launch.n_sms,
-                                             .family = w.family,
-                                             .weight_bits = w_bits,
-                                             .n_rows = w.rows,
-                                             .n_cols = w.cols,
-                                             .n_tokens = n_tokens});
+// A part by a kernel that knows one matrix. store: kSet or kAdd.
+cudaError_t multiply_part(const CudaLaunch& launch, const CudaLinearPart& part, CudaQuantized x,
+                          int32_t bits, int64_t n_tokens, CudaStore store, uint8_t* scratch) {
+  const CudaMatrix& w = part.w;
+  const LinearConfig config = select(launch, w, n_tokens);
   if (config.kernel == LinearKernel::kBinary)
-    return cuda_linear_btc(launch, w, x, bits, n_tokens, bias, store, out, scratch);
+    return cuda_linear_btc(launch, w, x, bits, n_tokens, part.bias, store, part.out, scratch);
 
+  const int32_t w_bits = weight_bits(w.format);
   Int8LinearArgs args;
   args.codes = w.values;
   args.scales = reinterpret_cast<const uint16_t*>(w.scales);
   args.x_codes = x.codes;
   args.x_scales = x.scales;
-  args.bias = bias;
-  args.out = out.data;
-  args.out_stride = out.stride;
+  args.bias = part.bias;
+  args.out = part.out.data;
+  args.out_stride = part.out.stride;
   // 6-bit codes enter the products as 4 * q; a quarter of a power of two is exact.
   args.multiplier = w_bits == 6 ? w.scale_multiplier * 0.25f : w.scale_multiplier;
   args.n_rows = static_cast<int32_t>(w.rows);
@@ -49,6 +50,40 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix& w, CudaQ
     default:
       return int8_linear_dp4a(launch, args, w_bits);
   }
+}
+
+bool is_joint(std::span<const CudaLinearPart> parts, CudaStore store) {
+  if (parts.empty() || parts.size() > kMaxLinearParts) return false;
+  const CudaMatrix& first = parts.front().w;
+  if (!is_grouped(first.format)) return false;
+  for (const CudaLinearPart& part : parts) {
+    if (part.w.cols != first.cols || part.w.format != first.format ||
+        part.w.family != first.family)
+      return false;
+  }
+  return store != CudaStore::kSiluMul || (parts.size() == 2 && parts[1].w.rows == first.rows);
+}
+
+}  // namespace
+
+int32_t cuda_k_slices(int64_t n_rows, int64_t n_cols) {
+  return k_slices(n_rows, n_cols);
+}
+
+cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
+                            CudaQuantized x, int32_t bits, int64_t n_tokens, CudaStore store,
+                            uint8_t* scratch) {
+  if (!is_joint(parts, store)) return cudaErrorInvalidValue;
+  if (x.order != codes_order(launch.sm, parts.front().w.family, n_tokens))
+    return cudaErrorInvalidValue;
+  for (const CudaLinearPart& part : parts) {
+    const cudaError_t error =
+        multiply_part(launch, part, x, bits, n_tokens,
+                      store == CudaStore::kAdd ? CudaStore::kAdd : CudaStore::kSet, scratch);
+    if (error != cudaSuccess) return error;
+  }
+  if (store != CudaStore::kSiluMul) return cudaSuccess;
+  return cuda_silu_mul(launch, parts[0].out, parts[1].out, parts[0].w.rows, n_tokens);
 }
 
 int64_t cuda_linear_int_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens) {

@@ -91,6 +91,10 @@ int64_t shared_bytes_per_cta(int32_t sm) {
   return 99 * kKiB;
 }
 
+CodesOrder codes_order(int32_t /*sm*/, CudaFamily /*family*/, int64_t /*n_tokens*/) {
+  return CodesOrder::kNatural;
+}
+
 LinearConfig select_linear(const LinearProblem& problem) {
   for (const SelectRow& row : kTable) {
     if (fits(problem, row)) return row.config;

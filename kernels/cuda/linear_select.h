@@ -58,6 +58,10 @@ struct LinearConfig {
 
 LinearConfig select_linear(const LinearProblem& problem);
 
+// The order of codes that the kernels of this many tokens read: known before the shapes are, so
+// that the quantizer can write it.
+CodesOrder codes_order(int32_t sm, CudaFamily family, int64_t n_tokens);
+
 // Shared memory of a CTA, of the GPU and of the kernels.
 int64_t shared_bytes_per_cta(int32_t sm);
 

@@ -72,6 +72,14 @@ FLEXQ_HOST_DEVICE constexpr Place place_of(int32_t row, int32_t col) {
   return {row % 8 * 4 + col / 32, in_lane / 8, in_lane % 8 / 4 * 2 + row / 8, in_lane % 4};
 }
 
+// Activations in CodesOrder::kTensor: where the word of 4 columns from 4 * word on stands among the
+// 32 words of a group. wgmma reads 32 consecutive codes of a token per step, of which register h of
+// lane t holds 4 * (4 * h + t) .. +3; so the columns t*32 + 8j + 4h .. +3 stand at word 8j + 4h +
+// t, and both operands agree on the column behind every k.
+FLEXQ_HOST_DEVICE constexpr int32_t tensor_word(int32_t word) {
+  return word % 8 * 4 + word / 8;
+}
+
 // Byte of the unit that holds the nibble of a weight, and whether it is the high one.
 FLEXQ_HOST_DEVICE constexpr int32_t nibble_byte(Place p) {
   const int32_t word = p.step * 2 + p.reg / 2;

@@ -47,7 +47,9 @@ struct QuantizedOutput {
       : groups(ref::n_groups(n)),
         codes(n_tokens * groups * kGroupSize),
         scales(n_tokens * groups) {}
-  CudaQuantized get() const { return {codes.data(), scales.data()}; }
+  CudaQuantized get(CodesOrder order = CodesOrder::kNatural) const {
+    return {codes.data(), scales.data(), order};
+  }
 
   // x: the fp32 rows that were quantized, (n_tokens, n).
   void check(const std::vector<float>& x, int64_t n_tokens, int64_t n, int32_t bits,
@@ -111,6 +113,43 @@ TEST_CASE("quantize: the CPU's integers, ties and limits included") {
                 "quantize " + std::to_string(n));
     }
   }
+}
+
+TEST_CASE("quantize: codes in tensor order are those in natural order, word by word") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  Random random(5);
+  const int64_t n = 1000;
+  const int64_t n_tokens = 3;
+  const TestRows x(random, n_tokens, n, n);
+  const TestRows up(random, n_tokens, n, n);
+  const DeviceArray<float> weight(random.reals(n, -2.0f, 2.0f));
+  const auto check = [&](const char* what, auto quantize) {
+    const QuantizedOutput natural(n_tokens, n);
+    const QuantizedOutput tensor(n_tokens, n);
+    check_cuda(quantize(natural.get()));
+    check_cuda(quantize(tensor.get(CodesOrder::kTensor)));
+    const std::vector<int8_t> expected = natural.codes.get();
+    const std::vector<int8_t> got = tensor.codes.get();
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const auto col = static_cast<int32_t>(i % kGroupSize);
+      const size_t place = i - static_cast<size_t>(col) +
+                           static_cast<size_t>(cuda_int8::tensor_word(col / 4) * 4 + col % 4);
+      REQUIRE_MESSAGE(got[place] == expected[i], what << ": code " << i << " is " << int{got[place]}
+                                                      << ", expected " << int{expected[i]});
+    }
+    const std::vector<float> scales = natural.scales.get();
+    REQUIRE(std::memcmp(tensor.scales.get().data(), scales.data(), scales.size() * 4) == 0);
+  };
+  check("quantize", [&](const CudaQuantized& out) {
+    return cuda_quantize(launch, x.rows(), n, 6, n_tokens, out);
+  });
+  check("rms_norm_quantize", [&](const CudaQuantized& out) {
+    return cuda_rms_norm_quantize(launch, x.rows(), weight.data(), n, 1e-5f, 6, n_tokens, out);
+  });
+  check("silu_mul_quantize", [&](const CudaQuantized& out) {
+    return cuda_silu_mul_quantize(launch, x.rows(), up.rows(), n, 8, n_tokens, out);
+  });
 }
 
 TEST_CASE("silu_mul: the CPU's bits, and quantized from them") {

@@ -61,6 +61,23 @@ TEST_CASE("cuda_int8_layout: both operands agree on the column behind every k") 
   }
 }
 
+// wgmma step j reads codes 32j .. 32j + 31 of a token from memory: k = 16h + 4t + b of them meets
+// register a(2h) and a(2h + 1) of lane t.
+TEST_CASE("cuda_int8_layout: tensor order agrees with the A registers of every step") {
+  std::set<int32_t> words;
+  for (int32_t col = 0; col < 128; ++col) {
+    const int32_t place = cuda_int8::tensor_word(col / 4) * 4 + col % 4;
+    words.insert(cuda_int8::tensor_word(col / 4));
+    const cuda_int8::Place p = cuda_int8::place_of(3, col);
+    const int32_t k = place % 32;
+    CHECK(place / 32 == p.step);
+    CHECK(k / 16 == p.reg / 2);
+    CHECK(k % 16 / 4 == p.lane % 4);
+    CHECK(k % 4 == p.byte);
+  }
+  CHECK(words.size() == 32);
+}
+
 TEST_CASE("linear_select: one slice of K for every shape") {
   for (const int64_t n_rows : {1, 16, 4096, 57344}) {
     for (const int64_t n_cols : {1, 128, 4096, 28672})

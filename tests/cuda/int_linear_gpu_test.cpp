@@ -60,8 +60,8 @@ void check_group_dots(const CudaLaunch& launch, CudaFamily family, uint64_t seed
     }
     check_cuda(device.pack_error());
     const DeviceArray<float> out(n_tokens * p.n_rows);
-    check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), p.activation_bits, n_tokens,
-                               nullptr, CudaStore::kSet, {out.data(), p.n_rows}, device.scratch()));
+    check_cuda(
+        multiply(launch, p, device, 0, n_tokens, nullptr, CudaStore::kSet, {out.data(), p.n_rows}));
     const std::vector<float> got = out.get();
     std::vector<float> expected(got.size());
     for (int64_t t = 0; t < n_tokens; ++t) {
@@ -84,8 +84,8 @@ void check_product(const CudaLaunch& launch, CudaFamily family, const IntProduct
   const std::vector<float> product = host_outputs(p);
 
   DeviceArray<float> out(p.n_tokens * stride);
-  check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), p.activation_bits, p.n_tokens,
-                             nullptr, CudaStore::kSet, {out.data(), stride}, device.scratch()));
+  check_cuda(
+      multiply(launch, p, device, 0, p.n_tokens, nullptr, CudaStore::kSet, {out.data(), stride}));
   std::vector<float> got = out.get();
   check_same_bits(got, stride, product, p.n_rows, p.name());
   for (int64_t t = 0; t < p.n_tokens; ++t) {
@@ -97,9 +97,8 @@ void check_product(const CudaLaunch& launch, CudaFamily family, const IntProduct
   Random random(static_cast<uint64_t>(p.n_rows));
   const std::vector<float> before = random.reals(p.n_tokens * stride, -1.0f, 1.0f);
   out.set(before);
-  check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), p.activation_bits, p.n_tokens,
-                             device.bias(), CudaStore::kAdd, {out.data(), stride},
-                             device.scratch()));
+  check_cuda(multiply(launch, p, device, 0, p.n_tokens, device.bias(), CudaStore::kAdd,
+                      {out.data(), stride}));
   std::vector<float> added = product;
   for (int64_t t = 0; t < p.n_tokens; ++t) {
     for (int64_t row = 0; row < p.n_rows; ++row) {
@@ -159,8 +158,8 @@ TEST_CASE("int_linear: shapes of models, sampled rows") {
         const DeviceProduct device(launch, p, family);
         if (!device.available()) return;
         const DeviceArray<float> out(n_tokens * p.n_rows);
-        check_cuda(cuda_linear_int(launch, device.matrix(), device.x(), 6, n_tokens, nullptr,
-                                   CudaStore::kSet, {out.data(), p.n_rows}, device.scratch()));
+        check_cuda(multiply(launch, p, device, 0, n_tokens, nullptr, CudaStore::kSet,
+                            {out.data(), p.n_rows}));
         const std::vector<float> got = out.get();
         for (int sample = 0; sample < 2000; ++sample) {
           const int64_t t = random.integer(0, n_tokens - 1);
@@ -226,11 +225,8 @@ TEST_CASE("int_linear: a token's bits do not depend on who is in the batch") {
     DeviceArray<float> out(p.n_tokens * p.n_rows);
     const auto run = [&](int64_t first, int64_t n_tokens) {
       out.poison();
-      CudaQuantized x = device.x();
-      x.codes += first * p.groups * kGroupSize;
-      x.scales += first * p.groups;
-      check_cuda(cuda_linear_int(launch, device.matrix(), x, 8, n_tokens, nullptr, CudaStore::kSet,
-                                 {out.data(), p.n_rows}, device.scratch()));
+      check_cuda(multiply(launch, p, device, first, n_tokens, nullptr, CudaStore::kSet,
+                          {out.data(), p.n_rows}));
       return out.get(n_tokens * p.n_rows);
     };
     const std::vector<float> all = run(0, p.n_tokens);

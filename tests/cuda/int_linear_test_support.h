@@ -16,6 +16,7 @@
 
 #include "base/half.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/linear_select.h"
 #include "kernels/layout/cuda_int8_layout.h"
 #include "support/skipped.h"
 
@@ -242,6 +243,17 @@ inline std::vector<float> host_outputs(const IntProduct& p) {
   return out;
 }
 
+// The codes of a product's activations in CodesOrder::kTensor.
+inline std::vector<int8_t> tensor_codes(const IntProduct& p) {
+  std::vector<int8_t> codes(p.x_codes.size());
+  for (size_t group = 0; group < codes.size(); group += kGroupSize) {
+    for (int32_t word = 0; word < 32; ++word)
+      std::memcpy(codes.data() + group + cuda_int8::tensor_word(word) * 4,
+                  p.x_codes.data() + group + word * 4, 4);
+  }
+  return codes;
+}
+
 // A product's operands on the device, weights packed there.
 class DeviceProduct {
  public:
@@ -249,6 +261,7 @@ class DeviceProduct {
       : values_(cuda_int8::codes_bytes(p.n_rows, p.n_cols, 8)),
         scales_(cuda_int8::scales_bytes(p.n_rows, p.n_cols)),
         x_codes_(p.x_codes),
+        x_tensor_codes_(tensor_codes(p)),
         x_scales_(p.x_scales),
         bias_(p.bias),
         scratch_(cuda_linear_int_scratch_bytes(p.n_rows, p.n_cols, p.n_tokens) + 16) {
@@ -269,7 +282,10 @@ class DeviceProduct {
   bool available() const { return pack_error_ != cudaErrorNotSupported; }
   cudaError_t pack_error() const { return pack_error_; }
   const CudaMatrix& matrix() const { return matrix_; }
-  CudaQuantized x() const { return {x_codes_.data(), x_scales_.data()}; }
+  CudaQuantized x(CodesOrder order = CodesOrder::kNatural) const {
+    return {order == CodesOrder::kNatural ? x_codes_.data() : x_tensor_codes_.data(),
+            x_scales_.data(), order};
+  }
   const float* bias() const { return bias_.data(); }
   uint8_t* scratch() const { return scratch_.data(); }
 
@@ -277,12 +293,25 @@ class DeviceProduct {
   DeviceArray<uint8_t> values_;
   DeviceArray<uint8_t> scales_;
   DeviceArray<int8_t> x_codes_;
+  DeviceArray<int8_t> x_tensor_codes_;
   DeviceArray<float> x_scales_;
   DeviceArray<float> bias_;
   DeviceArray<uint8_t> scratch_;
   CudaMatrix matrix_;
   cudaError_t pack_error_ = cudaSuccess;
 };
+
+// cuda_linear_int on tokens [first, first + n_tokens) of a product.
+inline cudaError_t multiply(const CudaLaunch& launch, const IntProduct& p,
+                            const DeviceProduct& device, int64_t first, int64_t n_tokens,
+                            const float* bias, CudaStore store, CudaRows out) {
+  CudaQuantized x = device.x(codes_order(launch.sm, device.matrix().family, n_tokens));
+  x.codes += first * p.groups * kGroupSize;
+  x.scales += first * p.groups;
+  const CudaLinearPart part = {device.matrix(), bias, out};
+  return cuda_linear_int(launch, {&part, 1}, x, p.activation_bits, n_tokens, store,
+                         device.scratch());
+}
 
 // memcmp of two (n_rows, n) matrices, the first with rows `stride` apart, with the first mismatch
 // by its coordinates.

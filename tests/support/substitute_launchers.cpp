@@ -43,8 +43,8 @@ cudaError_t cuda_silu_mul_quantize(const CudaLaunch& launch, CudaRows, CudaRows,
 int32_t cuda_k_slices(int64_t, int64_t) {
   return 1;
 }
-cudaError_t cuda_linear_int(const CudaLaunch& launch, const CudaMatrix&, CudaQuantized, int32_t,
-                            int64_t, const float*, CudaStore, CudaRows, uint8_t*) {
+cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinearPart>,
+                            CudaQuantized, int32_t, int64_t, CudaStore, uint8_t*) {
   return launch_large(launch);
 }
 int64_t cuda_linear_int_scratch_bytes(int64_t, int64_t n_cols, int64_t n_tokens) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "device/cuda/cuda_tensor.h"
+#include "kernels/cuda/linear_select.h"
 
 namespace flexq {
 namespace {
@@ -93,8 +94,15 @@ CudaKv CudaExecutor::kv_of(int32_t layer) const {
   return kv;
 }
 
-Status CudaExecutor::normalize(const float* norm, int32_t bits, Input& input) {
+CudaQuantized CudaExecutor::codes_for(const DeviceLinear& linear) const {
+  CudaQuantized codes = buffers_.codes;
+  codes.order = codes_order(launch_.sm, cuda_matrix(linear.weight).family, staged_.batch.n_tokens);
+  return codes;
+}
+
+Status CudaExecutor::normalize(const float* norm, const DeviceLinear& linear, Input& input) {
   const int32_t n = staged_.batch.n_tokens;
+  const int32_t bits = input_bits(linear);
   if (bits == 16) {
     input.rows = buffers_.normed;
     if (input.normed) return Status();
@@ -103,10 +111,12 @@ Status CudaExecutor::normalize(const float* norm, int32_t bits, Input& input) {
                                shape_.rms_norm_eps, n, buffers_.normed),
                  "rms norm");
   }
-  if (input.bits == bits) return Status();
+  const CudaQuantized codes = codes_for(linear);
+  if (input.bits == bits && input.order == codes.order) return Status();
   input.bits = bits;
+  input.order = codes.order;
   return check(cuda_rms_norm_quantize(launch_, buffers_.x, norm, shape_.n_embd, shape_.rms_norm_eps,
-                                      bits, n, buffers_.codes),
+                                      bits, n, codes),
                "rms norm and quantization");
 }
 
@@ -115,10 +125,13 @@ Status CudaExecutor::multiply(const DeviceLinear& linear, CudaRows rows, CudaSto
   const CudaMatrix w = cuda_matrix(linear.weight);
   const int32_t bits = input_bits(linear);
   const int32_t n = staged_.batch.n_tokens;
+  if (bits == 16) {
+    return check(cuda_linear_float(launch_, w, rows, n, linear.bias, store, out, buffers_.scratch),
+                 "linear layer");
+  }
+  const CudaLinearPart part = {w, linear.bias, out};
   return check(
-      bits < 16 ? cuda_linear_int(launch_, w, buffers_.codes, bits, n, linear.bias, store, out,
-                                  buffers_.scratch)
-                : cuda_linear_float(launch_, w, rows, n, linear.bias, store, out, buffers_.scratch),
+      cuda_linear_int(launch_, {&part, 1}, codes_for(linear), bits, n, store, buffers_.scratch),
       "linear layer");
 }
 
@@ -127,7 +140,7 @@ Status CudaExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index)
   const CudaRows outputs[] = {buffers_.q, buffers_.k, buffers_.v};
   Input input;
   for (int i = 0; i < 3; ++i) {
-    FLEXQ_RETURN_IF_ERROR(normalize(layer.attention_norm, input_bits(*linears[i]), input));
+    FLEXQ_RETURN_IF_ERROR(normalize(layer.attention_norm, *linears[i], input));
     FLEXQ_RETURN_IF_ERROR(multiply(*linears[i], input.rows, CudaStore::kSet, outputs[i]));
   }
   return check(cuda_rope_store(launch_, staged_.batch, kv_of(layer_index), shape_.n_heads,
@@ -146,7 +159,7 @@ Status CudaExecutor::attention_out(const DeviceLayer& layer) {
   if (bits < 16) {
     const int64_t width = int64_t{shape_.n_heads} * shape_.head_dim;
     FLEXQ_RETURN_IF_ERROR(check(cuda_quantize(launch_, buffers_.attended, width, bits,
-                                              staged_.batch.n_tokens, buffers_.codes),
+                                              staged_.batch.n_tokens, codes_for(layer.o)),
                                 "quantization"));
   }
   return multiply(layer.o, buffers_.attended, CudaStore::kAdd, buffers_.x);
@@ -154,9 +167,9 @@ Status CudaExecutor::attention_out(const DeviceLayer& layer) {
 
 Status CudaExecutor::ffn_in(const DeviceLayer& layer) {
   Input input;
-  FLEXQ_RETURN_IF_ERROR(normalize(layer.ffn_norm, input_bits(layer.gate), input));
+  FLEXQ_RETURN_IF_ERROR(normalize(layer.ffn_norm, layer.gate, input));
   FLEXQ_RETURN_IF_ERROR(multiply(layer.gate, input.rows, CudaStore::kSet, buffers_.gate));
-  FLEXQ_RETURN_IF_ERROR(normalize(layer.ffn_norm, input_bits(layer.up), input));
+  FLEXQ_RETURN_IF_ERROR(normalize(layer.ffn_norm, layer.up, input));
   return multiply(layer.up, input.rows, CudaStore::kSet, buffers_.up);
 }
 
@@ -166,7 +179,7 @@ Status CudaExecutor::ffn_out(const DeviceLayer& layer) {
   const int32_t n = staged_.batch.n_tokens;
   FLEXQ_RETURN_IF_ERROR(
       check(bits < 16 ? cuda_silu_mul_quantize(launch_, buffers_.gate, buffers_.up, shape_.n_ff,
-                                               bits, n, buffers_.codes)
+                                               bits, n, codes_for(layer.down))
                       : cuda_silu_mul(launch_, buffers_.gate, buffers_.up, shape_.n_ff, n),
             "silu"));
   return multiply(layer.down, buffers_.gate, CudaStore::kAdd, buffers_.x);

@@ -48,12 +48,15 @@ class CudaExecutor : public Executor {
 
   // Input of the linears that follow: rows, and the code buffer holding them at `bits`.
   struct Input {
-    CudaRows rows;        // where bits is 16
-    int32_t bits = 0;     // of the buffer that is filled; 0: none yet
+    CudaRows rows;     // where bits is 16
+    int32_t bits = 0;  // of the buffer that is filled; 0: none yet
+    CodesOrder order = CodesOrder::kNatural;
     bool normed = false;  // rows are in place too
   };
   // y = rms_norm(x), in the form that a linear asks for; at once for linears that agree.
-  Status normalize(const float* norm, int32_t bits, Input& input);
+  Status normalize(const float* norm, const DeviceLinear& linear, Input& input);
+  // The buffer of codes in the order that a linear's kernel reads.
+  CudaQuantized codes_for(const DeviceLinear& linear) const;
   // out = or += W input + bias
   Status multiply(const DeviceLinear& linear, CudaRows rows, CudaStore store, CudaRows out);
   Status check(cudaError_t error, const char* what) { return session_->check(error, what); }

@@ -6,6 +6,7 @@
 #include "device/cuda/cuda_tensor.h"
 #include "device/cuda/cuda_workspace.h"
 #include "device/workspace_carver.h"
+#include "kernels/cuda/linear_select.h"
 
 namespace flexq {
 namespace {
@@ -79,9 +80,10 @@ Status CudaLinearRunner::multiply(const DeviceLinear& linear) {
   const CudaLaunch launch = session_->launch_on(stream_.get());
   const CudaMatrix w = cuda_matrix(linear.weight);
   const bool quantized = is_grouped(w.format) && linear.activation_bits < 16;
+  const CudaLinearPart part = {w, linear.bias, output_};
   return session_->check(quantized
-                             ? cuda_linear_int(launch, w, codes_, linear.activation_bits, n_tokens_,
-                                               linear.bias, CudaStore::kSet, output_, scratch_)
+                             ? cuda_linear_int(launch, {&part, 1}, codes_, linear.activation_bits,
+                                               n_tokens_, CudaStore::kSet, scratch_)
                              : cuda_linear_float(launch, w, input_, n_tokens_, linear.bias,
                                                  CudaStore::kSet, output_, scratch_),
                          "linear layer");
@@ -91,10 +93,11 @@ Result<double> CudaLinearRunner::time(std::span<const DeviceLinear> linears) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
   const DeviceLinear& any = linears.front();
   if (is_grouped(any.weight.format) && any.activation_bits < 16) {
-    FLEXQ_RETURN_IF_ERROR(
-        session_->check(cuda_quantize(session_->launch_on(stream_.get()), input_, n_cols_,
-                                      any.activation_bits, n_tokens_, codes_),
-                        "quantization"));
+    const CudaLaunch launch = session_->launch_on(stream_.get());
+    codes_.order = codes_order(launch.sm, cuda_matrix(any.weight).family, n_tokens_);
+    FLEXQ_RETURN_IF_ERROR(session_->check(
+        cuda_quantize(launch, input_, n_cols_, any.activation_bits, n_tokens_, codes_),
+        "quantization"));
   }
   FLEXQ_RETURN_IF_ERROR(begin_.record(stream_));
   for (const DeviceLinear& linear : linears)
