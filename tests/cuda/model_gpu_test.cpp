@@ -165,6 +165,7 @@ TEST_CASE("perplexity on cuda is that of the cpu, under every policy") {
   std::vector<std::string> policies = all_policies();
   policies.push_back("none");
   compare_perplexity(tiny_checkpoint(), text, policies, 48);
+  compare_perplexity(stories_checkpoint(), text, policies, 48);
 }
 
 TEST_CASE("perplexity on cuda is that of the cpu, of a larger model") {
