@@ -24,14 +24,14 @@
  *            (a context its model, a generator its context), so the order of releases does not
  *            matter, and releasing a handle while another thread is inside a call on it is safe:
  *            the call ends normally. No new call may start on a handle after its release.
- * Threads    flexq_model, flexq_tokenizer, flexq_source and flexq_bundle may be used from any
- *            number of threads at once. A flexq_context, with the generators on it, is used by one
- *            thread at a time: while a call is inside it, its callbacks included, a call from
- *            another thread, be it only to read, gets FLEXQ_ERROR_INVALID_STATE and changes
- *            nothing. Option objects, flexq_sampling, flexq_chat and flexq_batch belong to one
- *            thread at a time. The two exceptions: flexq_generator_cancel and flexq_batch_cancel
- *            may be called from any thread (not from a signal handler) at any time before the
- *            release.
+ * Threads    flexq_model, flexq_tokenizer, flexq_source, flexq_bundle and flexq_questions may be
+ *            used from any number of threads at once. A flexq_context, with the generators on it,
+ *            is used by one thread at a time: while a call is inside it, its callbacks included, a
+ *            call from another thread, be it only to read, gets FLEXQ_ERROR_INVALID_STATE and
+ *            changes nothing. Option objects, flexq_sampling, flexq_chat, flexq_batch and
+ *            flexq_continuations belong to one thread at a time. The two exceptions:
+ *            flexq_generator_cancel and flexq_batch_cancel may be called from any thread (not from
+ *            a signal handler) at any time before the release.
  * Text       UTF-8, as pointer and length in bytes; not NUL-terminated, zero bytes allowed. Names,
  *            keys, values and paths are NUL-terminated strings.
  * Buffers    Functions that fill a caller's buffer take (buffer, capacity, out length). The length
@@ -851,6 +851,125 @@ FLEXQ_API flexq_status flexq_evaluate_perplexity(const flexq_model* model,
                                                  int32_t window_tokens, int32_t max_windows,
                                                  flexq_window_callback callback, void* user_data,
                                                  flexq_perplexity_result* result);
+
+/* --- continuations: how probable a model finds given texts --- */
+
+/* Texts to score, as tokens: each a continuation behind its context. Reusable after
+ * flexq_continuations_clear. */
+typedef struct flexq_continuations flexq_continuations;
+
+FLEXQ_API flexq_status flexq_continuations_create(flexq_continuations** continuations);
+FLEXQ_API void flexq_continuations_release(flexq_continuations* continuations);
+
+/* Forgets all texts. */
+FLEXQ_API flexq_status flexq_continuations_clear(flexq_continuations* continuations);
+
+/* Appends a text; the tokens are copied. n_context is 1 or more (BOS, if nothing else), as is
+ * n_tokens. Errors: INVALID_ARGUMENT, OUT_OF_MEMORY. */
+FLEXQ_API flexq_status flexq_continuations_add(flexq_continuations* continuations,
+                                               const int32_t* context_tokens, int32_t n_context,
+                                               const int32_t* tokens, int32_t n_tokens);
+
+/* scores[i] = ln p(tokens | context) of the i-th text, the sum over its tokens: (as many as were
+ * added). Computes as many texts side by side as the context has sequences and free pages; what
+ * texts added one after the other have in common at their beginning is computed once, where it is
+ * half of the first one's context or more. Neither this nor the other texts change a score. All
+ * sequences must be empty, and are empty afterwards. progress (may be NULL) counts tokens.
+ * Errors: INVALID_ARGUMENT (a token outside the vocabulary), INVALID_STATE (a sequence that is not
+ * empty), CONTEXT_FULL (a text that without its last token is longer than the context length or the
+ * KV cache), CANCELLED, NON_FINITE. */
+FLEXQ_API flexq_status flexq_context_score_continuations(flexq_context* context,
+                                                         const flexq_continuations* continuations,
+                                                         double* scores,
+                                                         flexq_progress_callback progress,
+                                                         void* user_data);
+
+/* --- multiple choice --- */
+
+/* Questions with two or more choices of which one is right. Immutable. */
+typedef struct flexq_questions flexq_questions;
+
+/* Reads the questions of a published task. task: "piqa", "arc" (easy and challenge), "boolq",
+ * "winogrande" (one JSON object a line, as published), "hellaswag" (six lines of text a question:
+ * context, index of the right ending, four endings). Errors: UNSUPPORTED_VALUE (task), NOT_FOUND,
+ * IO, CORRUPT (the message names the file, the line, what was expected and what was found),
+ * LIMIT_EXCEEDED (over 2^28 bytes). */
+FLEXQ_API flexq_status flexq_questions_open(const char* task, const char* path,
+                                            flexq_questions** questions);
+FLEXQ_API void flexq_questions_release(flexq_questions* questions);
+
+FLEXQ_API int32_t flexq_questions_count(const flexq_questions* questions);
+
+typedef struct flexq_question_result {
+  uint32_t struct_size;
+  int32_t question; /* its index */
+  int32_t n_questions;
+  int32_t n_choices;
+  int32_t answer;    /* the right choice */
+  int32_t best;      /* the choice of the highest score, the first among equals */
+  int32_t best_norm; /* the choice of the highest score per character of its text */
+  int32_t reserved;
+  const double* scores; /* (n_choices) ln p of each choice; valid during the callback */
+} flexq_question_result;
+
+/* Once for every question, in their order. Non-zero cancels. */
+typedef int32_t (*flexq_question_callback)(const flexq_question_result* result, void* user_data);
+
+typedef struct flexq_choice_result {
+  uint32_t struct_size;
+  int32_t n_questions;
+  int32_t n_correct;      /* best == answer */
+  int32_t n_correct_norm; /* best_norm == answer */
+  double accuracy;        /* n_correct / n_questions */
+  double accuracy_norm;
+} flexq_choice_result;
+
+/* Accuracy on the first max_questions questions (0: all), scored as in the lm-evaluation-harness:
+ * the question in the task's template is the context, each choice a continuation; both are encoded
+ * as one text with BOS where the model wants one, and cut on the left to what the model was trained
+ * for. batch_size: continuations computed side by side (0: 64); no result depends on it. Of
+ * context_options (NULL: the defaults) the KV cache's type and the chunk size count; the cache has
+ * room for 4,096 tokens or one text. progress counts tokens; it and on_question may be NULL.
+ * Errors: INVALID_ARGUMENT, NOT_FOUND (no tokenizer), CANCELLED, NON_FINITE, OUT_OF_MEMORY. */
+FLEXQ_API flexq_status flexq_evaluate_choices(const flexq_model* model,
+                                              const flexq_context_options* context_options,
+                                              const flexq_questions* questions, int32_t batch_size,
+                                              int32_t max_questions,
+                                              flexq_progress_callback progress,
+                                              flexq_question_callback on_question, void* user_data,
+                                              flexq_choice_result* result);
+
+/* --- two models on one text --- */
+
+typedef struct flexq_comparison_result {
+  uint32_t struct_size;
+  int32_t n_windows;
+  int32_t window_tokens;
+  int32_t reserved;
+  int64_t n_tokens;    /* in the whole text, BOS included */
+  int64_t n_positions; /* compared: window_tokens - 1 in every window */
+  int64_t n_same_top1; /* positions where both models find the same token most probable */
+  int64_t n_lost;      /* of the others: where A names the text's next token and B does not */
+  int64_t n_gained;    /* of the others: where B names it and A does not */
+  double mean_nll_a;   /* nats per position */
+  double mean_nll_b;
+  double perplexity_a; /* exp(mean_nll_a) */
+  double perplexity_b;
+  double mean_kl; /* mean over positions of KL(A || B) = sum of p_A ln(p_A / p_B), nats */
+} flexq_comparison_result;
+
+/* What differs between model_a, the reference, and model_b (quantized, say) on a text, cut into
+ * windows as by flexq_evaluate_perplexity. The models may be on different devices. progress (may be
+ * NULL) counts positions. Errors: INVALID_ARGUMENT (a text shorter than one window; models whose
+ * vocabularies differ, or which encode the text differently), NOT_FOUND (no tokenizer), CANCELLED,
+ * NON_FINITE, OUT_OF_MEMORY. */
+FLEXQ_API flexq_status flexq_evaluate_comparison(const flexq_model* model_a,
+                                                 const flexq_model* model_b,
+                                                 const flexq_context_options* context_options,
+                                                 const char* text, int64_t text_bytes,
+                                                 int32_t window_tokens, int32_t max_windows,
+                                                 flexq_progress_callback progress, void* user_data,
+                                                 flexq_comparison_result* result);
 
 #ifdef __cplusplus
 } /* extern "C" */

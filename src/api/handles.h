@@ -9,6 +9,8 @@
 
 #include "api/api_guard.h"
 #include "bundle/bundle_reader.h"
+#include "eval/choice_tasks.h"
+#include "eval/continuation_scores.h"
 #include "quantize/quantize_checkpoint.h"
 #include "runtime/context.h"
 #include "runtime/generator.h"
@@ -113,4 +115,12 @@ struct flexq_quantize_options : flexq::api::Handle {
 struct flexq_bundle : flexq::api::Handle {
   std::unique_ptr<flexq::Bundle> bundle;
   std::string json;  // made at open, so that asking for its length costs nothing
+};
+
+struct flexq_continuations : flexq::api::Handle {
+  std::vector<flexq::Continuation> list;
+};
+
+struct flexq_questions : flexq::api::Handle {
+  std::vector<flexq::Question> list;
 };

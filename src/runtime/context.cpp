@@ -55,6 +55,7 @@ Result<std::shared_ptr<Context>> Context::create(std::shared_ptr<const LoadedMod
   context->chunk_positions_.resize(chunk);
   context->chunk_sequences_.resize(chunk);
   context->chunk_outputs_.reserve(chunk);
+  context->chunk_targets_.reserve(chunk);
   context->chunk_cos_.resize(chunk * static_cast<size_t>(plan.shape.head_dim / 2));
   context->chunk_sin_.resize(context->chunk_cos_.size());
   return context;
@@ -64,6 +65,12 @@ Status Context::check_sequence(int32_t sequence) const {
   if (sequence >= 0 && sequence < cache_.n_sequences()) return Status();
   return Status::error(StatusCode::kInvalidArgument, "sequence: expected 0 to %d, found %d",
                        cache_.n_sequences() - 1, sequence);
+}
+
+Status Context::check_token(int32_t token) const {
+  if (token >= 0 && token < plan_.shape.n_vocab) return Status();
+  return Status::error(StatusCode::kInvalidArgument, "token: expected 0 to %d, found %d",
+                       plan_.shape.n_vocab - 1, token);
 }
 
 Status Context::check_items(std::span<const BatchItem> items) const {
@@ -79,12 +86,8 @@ Status Context::check_items(std::span<const BatchItem> items) const {
                              item.sequence);
       }
     }
-    for (const int32_t token : item.tokens) {
-      if (token < 0 || token >= plan_.shape.n_vocab) {
-        return Status::error(StatusCode::kInvalidArgument, "token: expected 0 to %d, found %d",
-                             plan_.shape.n_vocab - 1, token);
-      }
-    }
+    for (const int32_t token : item.tokens)
+      FLEXQ_RETURN_IF_ERROR(check_token(token));
     const auto count = static_cast<int64_t>(item.tokens.size());
     n_tokens += count;
     n_rows += item.output == OutputRows::kAll ? count : item.output == OutputRows::kLast ? 1 : 0;
@@ -234,61 +237,96 @@ Result<SampledToken> Context::sample(int32_t row, const SamplingParams& params, 
 
 Status Context::score(std::span<const int32_t> tokens, float* log_probs,
                       FunctionRef<bool(int64_t, int64_t)> progress) {
-  const DefaultFloatingPoint environment;
-  n_output_rows_ = 0;
   if (cache_.length(0) != 0) {
     return Status::error(StatusCode::kInvalidState,
                          "sequence 0: expected an empty sequence to score with, found %d tokens",
                          cache_.length(0));
   }
+  const auto n_tokens = static_cast<int64_t>(tokens.size());
   const BatchItem item{0, tokens, OutputRows::kNone};
-  FLEXQ_RETURN_IF_ERROR(check_items({&item, 1}));
-  Appended appended(*this, {&item, 1});  // never kept
+  const ScoreTargets targets{0, tokens.empty() ? tokens : tokens.subspan(1)};
+  FLEXQ_RETURN_IF_ERROR(score({&item, 1}, {&targets, 1}, log_probs,
+                              [&](int64_t n_computed) { return progress(n_computed, n_tokens); }));
+  return rewind(0, 0);
+}
+
+Status Context::score(std::span<const BatchItem> items, std::span<const ScoreTargets> targets,
+                      float* log_probs, FunctionRef<bool(int64_t)> progress) {
+  const DefaultFloatingPoint environment;
+  n_output_rows_ = 0;
+  FLEXQ_RETURN_IF_ERROR(check_items(items));
+  for (const ScoreTargets& target : targets) {
+    for (const int32_t token : target.tokens)
+      FLEXQ_RETURN_IF_ERROR(check_token(token));
+  }
+  Appended appended(*this, items);
   FLEXQ_RETURN_IF_ERROR(appended.append());
   if (poison_workspace_) FLEXQ_RETURN_IF_ERROR(executor_->poison_workspace());
-
-  const LlamaModel& llama = *model_->llama;
-  const auto n_tokens = static_cast<int32_t>(tokens.size());
-  const auto score_chunk = [&](int32_t begin, int32_t count) -> Status {
-    chunk_outputs_.clear();
-    for (int32_t i = 0; i < count; ++i) {
-      stage_token(i, 0, begin + i);
-      chunk_outputs_.push_back(i);
-    }
-    FLEXQ_RETURN_IF_ERROR(run_chunk(count, [] { return Status(); }));
-    FLEXQ_RETURN_IF_ERROR(executor_->final_norm(llama.final_norm(), chunk_outputs_, 0));
-    // The last token of the text predicts nothing that is scored.
-    const int32_t n_scored = std::min(count, n_tokens - 1 - begin);
-    for (int32_t row = 0; row < n_scored; row += plan_.shape.n_outputs) {
-      const int32_t n_rows = std::min(plan_.shape.n_outputs, n_scored - row);
-      FLEXQ_RETURN_IF_ERROR(executor_->logits(llama.lm_head(), row, 0, n_rows));
-      FLEXQ_ASSIGN_OR_RETURN(const int32_t bad_row, executor_->find_nonfinite(n_rows, false));
-      if (bad_row >= 0) {
-        return Status::error(StatusCode::kNonFinite,
-                             "logits of tokens %d to %d: expected finite numbers, found NaN or "
-                             "infinity",
-                             begin + row, begin + row + n_rows - 1);
-      }
-      const auto first = static_cast<size_t>(begin + row);
-      FLEXQ_RETURN_IF_ERROR(executor_->log_probs(
-          tokens.subspan(first + 1, static_cast<size_t>(n_rows)), log_probs + first));
-    }
-    return Status();
-  };
-
   const int64_t start = now_ns();
-  Status status;
-  for (int32_t begin = 0; begin < n_tokens && status.ok(); begin += plan_.shape.chunk_tokens) {
-    const int32_t count = std::min(plan_.shape.chunk_tokens, n_tokens - begin);
-    status = score_chunk(begin, count);
-    if (status.ok() && progress(begin + count, n_tokens)) {
-      status =
-          Status::error(StatusCode::kCancelled, "scoring was cancelled by the progress callback");
+  Status status = score_items(items, targets, log_probs, progress);
+  counters_.compute_ns += now_ns() - start;
+  if (status.ok()) appended.keep();
+  return status;
+}
+
+Status Context::score_items(std::span<const BatchItem> items, std::span<const ScoreTargets> targets,
+                            float* log_probs, FunctionRef<bool(int64_t)> progress) {
+  int32_t n_staged = 0;
+  int64_t n_computed = 0;
+  chunk_outputs_.clear();
+  chunk_targets_.clear();
+  const auto flush = [&]() -> Status {
+    if (n_staged == 0) return Status();
+    FLEXQ_RETURN_IF_ERROR(run_chunk(n_staged, [] { return Status(); }));
+    FLEXQ_RETURN_IF_ERROR(score_chunk(log_probs));
+    log_probs += chunk_targets_.size();
+    n_computed += n_staged;
+    n_staged = 0;
+    chunk_outputs_.clear();
+    chunk_targets_.clear();
+    if (!progress(n_computed)) return Status();
+    return Status::error(StatusCode::kCancelled, "scoring was cancelled by the progress callback");
+  };
+  for (size_t k = 0; k < items.size(); ++k) {
+    const BatchItem& item = items[k];
+    const auto count = static_cast<int32_t>(item.tokens.size());
+    const int32_t first = cache_.length(item.sequence) - count;
+    const std::span<const int32_t> wanted = targets[k].tokens;
+    for (int32_t i = 0; i < count; ++i) {
+      stage_token(n_staged, item.sequence, first + i);
+      const auto target = static_cast<size_t>(i - targets[k].first);
+      if (i >= targets[k].first && target < wanted.size()) {
+        chunk_outputs_.push_back(n_staged);
+        chunk_targets_.push_back(wanted[target]);
+      }
+      if (++n_staged == plan_.shape.chunk_tokens) FLEXQ_RETURN_IF_ERROR(flush());
     }
   }
-  if (status.ok()) status = executor_->finish();
-  counters_.compute_ns += now_ns() - start;
-  return status;
+  FLEXQ_RETURN_IF_ERROR(flush());
+  return executor_->finish();
+}
+
+Status Context::score_chunk(float* log_probs) {
+  const LlamaModel& llama = *model_->llama;
+  FLEXQ_RETURN_IF_ERROR(executor_->final_norm(llama.final_norm(), chunk_outputs_, 0));
+  const auto n_scored = static_cast<int32_t>(chunk_targets_.size());
+  for (int32_t row = 0; row < n_scored; row += plan_.shape.n_outputs) {
+    const int32_t n_rows = std::min(plan_.shape.n_outputs, n_scored - row);
+    const auto first = static_cast<size_t>(row);
+    FLEXQ_RETURN_IF_ERROR(executor_->logits(llama.lm_head(), row, 0, n_rows));
+    FLEXQ_ASSIGN_OR_RETURN(const int32_t bad_row, executor_->find_nonfinite(n_rows, false));
+    if (bad_row >= 0) {
+      const auto bad = static_cast<size_t>(chunk_outputs_[first + static_cast<size_t>(bad_row)]);
+      return Status::error(StatusCode::kNonFinite,
+                           "logits of sequence %d, position %d: expected finite numbers, found NaN "
+                           "or infinity",
+                           chunk_sequences_[bad], chunk_positions_[bad]);
+    }
+    FLEXQ_RETURN_IF_ERROR(executor_->log_probs(
+        std::span<const int32_t>(chunk_targets_).subspan(first, static_cast<size_t>(n_rows)),
+        log_probs + first));
+  }
+  return Status();
 }
 
 Status Context::rewind(int32_t sequence, int32_t n_tokens) {

@@ -52,6 +52,12 @@ struct BatchItem {
   OutputRows output = OutputRows::kLast;
 };
 
+// What followed the tokens of a BatchItem in a text, from its token `first` on.
+struct ScoreTargets {
+  int32_t first = 0;
+  std::span<const int32_t> tokens;
+};
+
 struct ContextCounters {
   int64_t tokens_computed = 0;
   int64_t forward_calls = 0;
@@ -84,6 +90,12 @@ class Context {
   // flexq_context_score. log_probs: (tokens.size() - 1). progress(done, total): true cancels.
   Status score(std::span<const int32_t> tokens, float* log_probs,
                FunctionRef<bool(int64_t done, int64_t total)> progress);
+  // Puts the items' tokens behind their sequences, as decode() does, and writes the log-probability
+  // of every target behind the tokens before it: (tokens of all targets), item after item. The
+  // items' own outputs do not count. progress(tokens computed so far): true cancels. All or
+  // nothing.
+  Status score(std::span<const BatchItem> items, std::span<const ScoreTargets> targets,
+               float* log_probs, FunctionRef<bool(int64_t n_computed)> progress);
 
   Status rewind(int32_t sequence, int32_t n_tokens);
   Status fork(int32_t from, int32_t to);
@@ -94,9 +106,14 @@ class Context {
   Context() = default;
   Status check_sequence(int32_t sequence) const;
   Status check_items(std::span<const BatchItem> items) const;
+  Status check_token(int32_t token) const;
   Status run_items(std::span<const BatchItem> items, StopCheck stop);
   // Forward pass over the n_tokens tokens staged in chunk_*.
   Status run_chunk(int32_t n_tokens, StopCheck stop);
+  Status score_items(std::span<const BatchItem> items, std::span<const ScoreTargets> targets,
+                     float* log_probs, FunctionRef<bool(int64_t)> progress);
+  // log_probs: (chunk_targets_.size())
+  Status score_chunk(float* log_probs);
   void stage_token(int32_t index, int32_t sequence, int32_t position);
   Status check_output_rows(int32_t n_rows);
 
@@ -116,6 +133,7 @@ class Context {
   std::vector<int32_t> chunk_positions_;
   std::vector<int32_t> chunk_sequences_;
   std::vector<int32_t> chunk_outputs_;  // indices into the chunk
+  std::vector<int32_t> chunk_targets_;  // of score(): what followed the tokens of chunk_outputs_
   std::vector<float> chunk_cos_;        // (chunk_tokens, head_dim / 2)
   std::vector<float> chunk_sin_;
 };

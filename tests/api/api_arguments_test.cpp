@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "api/api_fixture.h"
+#include "support/test_data.h"
 
 using namespace flexq::test;
 
@@ -28,6 +29,8 @@ TEST_CASE("releasing NULL does nothing") {
   flexq_generator_release(nullptr);
   flexq_quantize_options_release(nullptr);
   flexq_bundle_release(nullptr);
+  flexq_continuations_release(nullptr);
+  flexq_questions_release(nullptr);
 }
 
 TEST_CASE("functions without a status take NULL") {
@@ -38,6 +41,7 @@ TEST_CASE("functions without a status take NULL") {
   CHECK(flexq_tokenizer_vocab_size(nullptr) == 0);
   CHECK(flexq_context_output_count(nullptr) == 0);
   CHECK(flexq_context_sequence_length(nullptr, 0) == -1);
+  CHECK(flexq_questions_count(nullptr) == 0);
 }
 
 TEST_CASE("null arguments: sources, models, tokenizers") {
@@ -292,6 +296,97 @@ TEST_CASE("null arguments: generators, bundles, evaluation") {
   CHECK_INVALID(perplexity(model, "a", 1, 2, -1, &result), "max_windows");
   CHECK_INVALID(perplexity(model, "a", 1, 128, 0, &result), "at least one window");
   CHECK_INVALID(perplexity(model, "a", 1, 2, 0, nullptr), "result");
+}
+
+TEST_CASE("null arguments and ranges: continuations, questions and comparisons") {
+  const Model model = load_model(tiny_bundle());
+  const Context context = make_context(model);
+  const int32_t tokens[] = {5, 6};
+  double score = 1;
+  Continuations list;
+  CHECK_INVALID(flexq_continuations_create(nullptr), "continuations");
+  REQUIRE_OK(flexq_continuations_create(list.out()));
+  CHECK_INVALID(flexq_continuations_clear(nullptr), "continuations");
+  CHECK_INVALID(flexq_continuations_add(nullptr, tokens, 1, tokens, 1), "continuations");
+  CHECK_INVALID(flexq_continuations_add(list, nullptr, 1, tokens, 1), "context_tokens");
+  CHECK_INVALID(flexq_continuations_add(list, tokens, 1, nullptr, 1), "tokens");
+  CHECK_INVALID(flexq_continuations_add(list, tokens, 0, tokens, 1), "n_context");
+  CHECK_INVALID(flexq_continuations_add(list, tokens, -1, tokens, 1), "n_context");
+  CHECK_INVALID(flexq_continuations_add(list, tokens, 1, tokens, 0), "n_tokens");
+  CHECK_INVALID(flexq_continuations_add(list, tokens, 2, tokens, kMax - 1), "n_tokens");
+  const auto scoring = [&](flexq_context* on, const flexq_continuations* of, double* scores) {
+    return flexq_context_score_continuations(on, of, scores, nullptr, nullptr);
+  };
+  CHECK_INVALID(scoring(nullptr, list, &score), "context");
+  CHECK_INVALID(scoring(context, nullptr, &score), "continuations");
+  CHECK_INVALID(scoring(context, list, nullptr), "scores");
+  REQUIRE_OK(scoring(context, list, &score));  // none to score
+  for (const int32_t outside : {-1, 320, kMax}) {
+    for (const bool is_target : {false, true}) {
+      REQUIRE_OK(flexq_continuations_clear(list));
+      REQUIRE_OK(flexq_continuations_add(list, is_target ? tokens : &outside, 1,
+                                         is_target ? &outside : tokens, 1));
+      CHECK_INVALID(scoring(context, list, &score), "token");
+    }
+  }
+  const std::vector<int32_t> many(200, 5);
+  REQUIRE_OK(flexq_continuations_clear(list));
+  REQUIRE_OK(flexq_continuations_add(list, many.data(), 28, many.data(), 102));
+  CHECK_ERROR(scoring(context, list, &score), "CONTEXT_FULL", "128");
+  REQUIRE_OK(flexq_continuations_clear(list));
+  REQUIRE_OK(flexq_continuations_add(list, many.data(), 28, many.data(), 101));
+  CHECK(score == 1);
+  REQUIRE_OK(scoring(context, list, &score));
+  CHECK(score < 0);
+  last_logits(context, 0, {5});
+  CHECK_ERROR(scoring(context, list, &score), "INVALID_STATE", "empty");
+
+  Questions questions;
+  const std::string path = source_path("tests/data/choice/piqa.jsonl");
+  CHECK_INVALID(flexq_questions_open(nullptr, path.c_str(), questions.out()), "task");
+  CHECK_INVALID(flexq_questions_open("piqa", nullptr, questions.out()), "path");
+  CHECK_INVALID(flexq_questions_open("piqa", path.c_str(), nullptr), "questions");
+  CHECK_ERROR(flexq_questions_open("arc-easy", path.c_str(), questions.out()), "UNSUPPORTED_VALUE",
+              "arc-easy");
+  CHECK_ERROR(flexq_questions_open("piqa", (path + "l").c_str(), questions.out()), "NOT_FOUND",
+              "piqa.jsonll");
+  CHECK_ERROR(flexq_questions_open("boolq", path.c_str(), questions.out()), "CORRUPT", "line 1");
+  CHECK(questions.get() == nullptr);
+  REQUIRE_OK(flexq_questions_open("piqa", path.c_str(), questions.out()));
+  flexq_choice_result choice = {};
+  choice.struct_size = sizeof choice;
+  const auto choices = [](const flexq_model* of, const flexq_questions* asked, int32_t batch,
+                          int32_t max_questions, flexq_choice_result* out) {
+    return flexq_evaluate_choices(of, nullptr, asked, batch, max_questions, nullptr, nullptr,
+                                  nullptr, out);
+  };
+  CHECK_INVALID(choices(nullptr, questions, 0, 0, &choice), "model");
+  CHECK_INVALID(choices(model, nullptr, 0, 0, &choice), "questions");
+  CHECK_INVALID(choices(model, questions, -1, 0, &choice), "batch_size");
+  CHECK_INVALID(choices(model, questions, 4097, 0, &choice), "batch_size");
+  CHECK_INVALID(choices(model, questions, 0, -1, &choice), "max_questions");
+  CHECK_INVALID(choices(model, questions, 0, 0, nullptr), "info");
+  CHECK(choice.n_questions == 0);
+
+  flexq_comparison_result compared = {};
+  compared.struct_size = sizeof compared;
+  const auto comparison = [&](const flexq_model* a, const flexq_model* b, const char* text,
+                              int64_t text_bytes, int32_t window, int32_t max_windows,
+                              flexq_comparison_result* out) {
+    return flexq_evaluate_comparison(a, b, nullptr, text, text_bytes, window, max_windows, nullptr,
+                                     nullptr, out);
+  };
+  CHECK_INVALID(comparison(nullptr, model, "a", 1, 2, 0, &compared), "model_a");
+  CHECK_INVALID(comparison(model, nullptr, "a", 1, 2, 0, &compared), "model_b");
+  CHECK_INVALID(comparison(model, model, nullptr, 1, 2, 0, &compared), "text");
+  CHECK_INVALID(comparison(model, model, "a", -1, 2, 0, &compared), "text");
+  CHECK_INVALID(comparison(model, model, "a", 1, 1, 0, &compared), "window");
+  CHECK_INVALID(comparison(model, model, "a", 1, 129, 0, &compared), "window");
+  CHECK_INVALID(comparison(model, model, "a", 1, 2, -1, &compared), "max_windows");
+  CHECK_INVALID(comparison(model, model, "a", 1, 128, 0, &compared), "at least one window");
+  CHECK_INVALID(comparison(model, model, "a", 1, 2, 0, nullptr), "info");
+  CHECK_INVALID(comparison(model, load_model(stories_bundle()), "a", 1, 2, 0, &compared),
+                "vocabulary");
 }
 
 TEST_CASE("sampling by hand checks its arguments") {

@@ -68,6 +68,8 @@ using Sampling = Owned<flexq_sampling, flexq_sampling_release>;
 using GeneratorOptions = Owned<flexq_generator_options, flexq_generator_options_release>;
 using Generator = Owned<flexq_generator, flexq_generator_release>;
 using QuantizeOptions = Owned<flexq_quantize_options, flexq_quantize_options_release>;
+using Continuations = Owned<flexq_continuations, flexq_continuations_release>;
+using Questions = Owned<flexq_questions, flexq_questions_release>;
 using Bundle = Owned<flexq_bundle, flexq_bundle_release>;
 
 }  // namespace flexq::test

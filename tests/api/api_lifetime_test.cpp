@@ -156,6 +156,49 @@ TEST_CASE("a context released while it scores") {
     CHECK(log_prob < 0);
 }
 
+TEST_CASE("models and questions released while choices are scored and models compared") {
+  Model model = load_model(stories_bundle());
+  Questions questions;
+  REQUIRE_OK(flexq_questions_open("piqa", source_path("tests/data/choice/piqa.jsonl").c_str(),
+                                  questions.out()));
+  PausedRun choices;
+  flexq_choice_result choice = {};
+  choice.struct_size = sizeof choice;
+  const flexq_model* const asked = model.get();
+  const flexq_questions* const read = questions.get();
+  CHECK(release_in_the_middle(
+            choices,
+            [&] {
+              return flexq_evaluate_choices(asked, nullptr, read, 1, 0, pause_at_progress, nullptr,
+                                            &choices, &choice);
+            },
+            [&] {
+              model.reset();
+              questions.reset();
+            }) == FLEXQ_OK);
+  CHECK(choice.n_questions == 4);
+
+  const std::string text = file_bytes(source_path("samples/data/stories260k/greedy.txt"));
+  Model a = load_model(stories_bundle());
+  Model b = load_model(stories_checkpoint());
+  PausedRun comparison;
+  flexq_comparison_result result = {};
+  result.struct_size = sizeof result;
+  const flexq_model* const compared[] = {a.get(), b.get()};
+  CHECK(release_in_the_middle(
+            comparison,
+            [&] {
+              return flexq_evaluate_comparison(compared[0], compared[1], nullptr, text.data(),
+                                               static_cast<int64_t>(text.size()), 32, 0,
+                                               pause_at_progress, &comparison, &result);
+            },
+            [&] {
+              a.reset();
+              b.reset();
+            }) == FLEXQ_OK);
+  CHECK(result.mean_kl > 0);
+}
+
 TEST_CASE("a model released while it is evaluated, a bundle while it is verified") {
   const std::string text = file_bytes(source_path("samples/data/stories260k/greedy.txt"));
   Model model = load_model(stories_bundle());

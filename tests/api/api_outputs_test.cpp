@@ -170,6 +170,18 @@ TEST_CASE("info structs are filled up to struct_size and no further") {
     return flexq_evaluate_perplexity(model, nullptr, text.data(), static_cast<int64_t>(text.size()),
                                      32, 1, nullptr, nullptr, result);
   });
+  Questions questions;
+  REQUIRE_OK(flexq_questions_open("piqa", source_path("tests/data/choice/piqa.jsonl").c_str(),
+                                  questions.out()));
+  check_struct<flexq_choice_result>("choice", [&](flexq_choice_result* result) {
+    return flexq_evaluate_choices(model, nullptr, questions, 0, 0, nullptr, nullptr, nullptr,
+                                  result);
+  });
+  check_struct<flexq_comparison_result>("comparison", [&](flexq_comparison_result* result) {
+    return flexq_evaluate_comparison(model, model, nullptr, text.data(),
+                                     static_cast<int64_t>(text.size()), 32, 1, nullptr, nullptr,
+                                     result);
+  });
   check_struct<flexq_token_event>("event", [&](flexq_token_event* event) {
     REQUIRE_OK(flexq_context_rewind(context, 0, 0));
     const Generator fresh = make_generator(context);

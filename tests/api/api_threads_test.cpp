@@ -62,6 +62,10 @@ TEST_CASE("a context in use refuses a second thread, readers included") {
   CHECK_BUSY(flexq_context_rewind(context, 1, 0));
   CHECK_BUSY(flexq_context_fork(context, 0, 1));
   CHECK_BUSY(flexq_context_score(context, tokens.data(), 2, &log_prob, nullptr, nullptr));
+  Continuations continuations;
+  double score = 0;
+  REQUIRE_OK(flexq_continuations_create(continuations.out()));
+  CHECK_BUSY(flexq_context_score_continuations(context, continuations, &score, nullptr, nullptr));
   CHECK_BUSY(flexq_context_get_counters(context, &counters));
   CHECK_BUSY(flexq_context_logits(context, 0, &row, nullptr));
   CHECK_BUSY(flexq_context_embedding(context, 0, &row, nullptr));

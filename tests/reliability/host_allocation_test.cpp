@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <fstream>
 #include <functional>
 
 #include "base/file.h"
@@ -354,6 +355,64 @@ TEST_CASE("T11_host_allocation_failures: score and perplexity") {
                                              nullptr, &result);
                                        },
                                        [&] { return std::to_string(result.mean_nll); }});
+}
+
+TEST_CASE("T11_host_allocation_failures: continuations, choices and comparison") {
+  Session session;
+  std::vector<double> scores(3);
+  const auto bytes_of = [](const std::vector<double>& values) {
+    return std::string(reinterpret_cast<const char*>(values.data()),
+                       values.size() * sizeof(double));
+  };
+  const auto are_empty = [&] { CHECK((session.length(0) == 0 && session.length(1) == 0)); };
+  ContinuationsHandle list;
+  fail_every_allocation("continuations",
+                        {[&] {
+                           list.reset();
+                           flexq_status status = create(list, flexq_continuations_create);
+                           for (int32_t i = 0; i < 3 && status == FLEXQ_OK; ++i) {
+                             status = flexq_continuations_add(list.get(), session.tokens.data(), 20,
+                                                              session.tokens.data() + i, 3 + i);
+                           }
+                           if (status != FLEXQ_OK) return status;
+                           return flexq_context_score_continuations(
+                               session.context.get(), list.get(), scores.data(), nullptr, nullptr);
+                         },
+                         [&] { return bytes_of(scores); },
+                         [&] {
+                           are_empty();
+                           list.reset();
+                         },
+                         [&] { list.reset(); }});
+
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("arc.jsonl");
+  std::ofstream(path) << R"({"question": "a", "answerKey": "y", )"
+                         R"("choices": {"text": ["the hen", "a rat"], "label": ["x", "y"]}})";
+  QuestionsHandle questions;
+  fail_every_allocation(
+      "questions", {[&] { return create(questions, flexq_questions_open, "arc", path.c_str()); },
+                    [&] { return std::to_string(flexq_questions_count(questions.get())); },
+                    [&] { CHECK(questions == nullptr); }, [&] { questions.reset(); }});
+  REQUIRE_OK(create(questions, flexq_questions_open, "arc", path.c_str()));
+  flexq_choice_result choice = {};
+  choice.struct_size = sizeof choice;
+  fail_every_allocation("choices", {[&] {
+                                      return flexq_evaluate_choices(session.model.get(), nullptr,
+                                                                    questions.get(), 2, 0, nullptr,
+                                                                    nullptr, nullptr, &choice);
+                                    },
+                                    [&] { return std::to_string(choice.n_correct); }});
+  const std::string text(200, 'a');
+  flexq_comparison_result compared = {};
+  compared.struct_size = sizeof compared;
+  fail_every_allocation("comparison", {[&] {
+                                         return flexq_evaluate_comparison(
+                                             session.model.get(), session.model.get(), nullptr,
+                                             text.data(), static_cast<int64_t>(text.size()), 16, 2,
+                                             nullptr, nullptr, &compared);
+                                       },
+                                       [&] { return std::to_string(compared.mean_nll_a); }});
 }
 
 TEST_CASE("T11_host_allocation_failures: generator") {

@@ -35,6 +35,8 @@ using SamplingHandle = Handle<flexq_sampling, flexq_sampling_release>;
 using GeneratorHandle = Handle<flexq_generator, flexq_generator_release>;
 using GeneratorOptionsHandle = Handle<flexq_generator_options, flexq_generator_options_release>;
 using QuantizeOptionsHandle = Handle<flexq_quantize_options, flexq_quantize_options_release>;
+using ContinuationsHandle = Handle<flexq_continuations, flexq_continuations_release>;
+using QuestionsHandle = Handle<flexq_questions, flexq_questions_release>;
 using BundleHandle = Handle<flexq_bundle, flexq_bundle_release>;
 
 // create(handle, flexq_model_load, source, options): calls load(source, options, &new handle) and

@@ -56,6 +56,11 @@ TEST_CASE("missing files and folders") {
   check_failure(run_tool({"quantize", absent, "-o", directory.file("o.flexq")}), 1, {"absent"});
   check_failure(run_tool({"bench", "e2e", absent}), 1, {"absent"});
   check_failure(run_tool({"eval", "perplexity", kStories, "--text", absent}), 1, {"absent"});
+  check_failure(run_tool({"eval", "choice", kStories, "--task", "piqa", "--data", absent}), 1,
+                {"absent"});
+  check_failure(run_tool({"eval", "compare", kStories, absent, "--text", kStories + "/greedy.txt"}),
+                1, {"absent"});
+  check_failure(run_tool({"eval", "compare", kStories, kStories, "--text", absent}), 1, {"absent"});
   check_failure(run_tool({"run", kStories, "--file", absent}), 1, {"absent"});
   check_failure(run_tool({"tokenize", directory.path(), "--text", "a"}), 1, {"tokenizer"});
   check_failure(run_tool({"verify", directory.path()}), 1, {directory.path()});
@@ -189,6 +194,29 @@ TEST_CASE("requests that do not fit the model") {
   check_failure(run_tool({"eval", "perplexity", bundle, "--text", prompt}), 1, {"512"});
   check_failure(run_tool({"eval", "perplexity", bundle, "--text", prompt, "--window", "1024"}), 1,
                 {"1024", "512"});
+}
+
+TEST_CASE("malformed questions, and models that cannot be compared") {
+  const TemporaryDirectory directory;
+  const std::string data = directory.file("piqa.jsonl");
+  write_whole_file(data, read_whole_file(source_path("tests/data/choice/piqa.jsonl")) +
+                             R"({"goal": "g", "sol1": "a", "sol2": "b", "label": 7})");
+  const std::vector<std::string> task = {"--task", "piqa", "--data", data};
+  check_failure(run_tool({"eval", "choice", kStories, task[0], task[1], task[2], task[3]}), 1,
+                {"piqa.jsonl, line 5", "label", "0 or 1", "7"});
+  check_failure(
+      run_tool({"eval", "compare", kStories, kStories, task[0], task[1], task[2], task[3]}), 1,
+      {"piqa.jsonl, line 5"});
+  write_whole_file(data, "");
+  check_failure(run_tool({"eval", "choice", kStories, task[0], task[1], task[2], task[3]}), 1,
+                {"piqa.jsonl", "at least one question"});
+  const std::string text = kStories + "/greedy.txt";
+  const std::string other = source_path("tests/data/wiki-tiny-1m");
+  check_failure(run_tool({"eval", "compare", kStories, other, "--text", text, "--window", "64"}), 1,
+                {"512", "2048"});
+  check_failure(
+      run_tool({"eval", "compare", kStories, kStories, "--text", text, "--window", "700"}), 1,
+      {"700", "512"});
 }
 
 TEST_CASE("an output path that is a folder, and one without a folder") {

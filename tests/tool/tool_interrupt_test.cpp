@@ -131,11 +131,20 @@ TEST_CASE("Ctrl-C ends quantize, eval and bench, and leaves nothing behind") {
   for (int i = 0; i < 4000; ++i)
     story += "Once upon a time there was a cat. ";
   write_whole_file(text, story);
+  const std::string questions = directory.file("questions");
+  std::string lines;
+  for (int i = 0; i < 400; ++i)
+    lines += R"({"passage": ")" + story.substr(0, 1500) +
+             R"(", "question": "a", "label": 0})"
+             "\n";
+  write_whole_file(questions, lines);
   const std::string folder = directory.file("folder");
   std::filesystem::create_directory(folder);
   const std::vector<std::vector<std::string>> commands = {
       {"quantize", slow_model(), "-o", folder + "/out.flexq", "--threads", "1"},
       {"eval", "perplexity", slow_model(), "--text", text, "--window", "64"},
+      {"eval", "choice", slow_model(), "--task", "boolq", "--data", questions},
+      {"eval", "compare", slow_model(), slow_model(), "--text", text, "--window", "64"},
       {"bench", "e2e", slow_model(), "--prompt", "3000", "--generate", "1000"}};
   for (const auto& command : commands) {
     CAPTURE(command[0]);

@@ -1,6 +1,7 @@
 // What the commands print, against checkpoints whose results are known.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 
@@ -94,6 +95,105 @@ TEST_CASE("eval perplexity of a short text") {
   CHECK(plain.exit_code == 0);
   CHECK(plain.out.starts_with("perplexity "));
   CHECK(plain.out.find("1 windows of 64") != std::string::npos);
+}
+
+TEST_CASE("eval choice gives accuracies, and scores on request") {
+  const std::string data = source_path("tests/data/choice/arc.jsonl");
+  const std::vector<std::string> base = {"eval", "choice", kStories, "--task",
+                                         "arc",  "--data", data};
+  const Json plain = run_json(base);
+  CHECK(keys_of(plain) == std::vector<std::string>{"acc", "acc_norm", "n", "task"});
+  CHECK(plain["task"] == "arc");
+  CHECK(plain["n"] == 4);
+  std::vector<std::string> arguments = base;
+  arguments.insert(arguments.end(), {"--scores", "--batch", "3"});
+  const Json scored = run_json(arguments);
+  CHECK(keys_of(scored) == std::vector<std::string>{"acc", "acc_norm", "n", "scores", "task"});
+  CHECK(scored["acc"] == plain["acc"]);
+  CHECK(scored["acc_norm"] == plain["acc_norm"]);
+  REQUIRE(scored["scores"].size() == 4);
+  const int answers[] = {0, 1, 3, 2};
+  const size_t n_choices[] = {4, 3, 4, 4};
+  int n_correct = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    CAPTURE(i);
+    const auto scores = scored["scores"][i].get<std::vector<double>>();
+    CHECK(scores.size() == n_choices[i]);
+    const auto best = std::max_element(scores.begin(), scores.end()) - scores.begin();
+    if (best == answers[i]) ++n_correct;
+    for (const double score : scores)
+      CHECK(score < 0);
+  }
+  CHECK(scored["acc"] == n_correct / 4.0);
+
+  arguments.insert(arguments.end(), {"--limit", "2"});
+  const Json limited = run_json(arguments);
+  CHECK(limited["n"] == 2);
+  CHECK(limited["scores"][1] == scored["scores"][1]);
+  const ToolResult text = run_tool(arguments);
+  CHECK(text.exit_code == 0);
+  CHECK(text.err == "");
+  CHECK(text.out.starts_with("arc: accuracy "));
+  CHECK(text.out.find("of 2 questions") != std::string::npos);
+}
+
+TEST_CASE("eval compare: a text, a task, and both") {
+  const TemporaryDirectory directory;
+  const std::string bundle = directory.file("w6a6.flexq");
+  run_json({"quantize", kStories, "-o", bundle, "--policy", "w6a6"});
+  const std::string text = kStories + "/greedy.txt";
+  const std::string data = source_path("tests/data/choice/arc.jsonl");
+  const Json json = run_json({"eval", "compare", kStories, bundle, "--text", text, "--window", "64",
+                              "--task", "arc", "--data", data});
+  CHECK(keys_of(json) == std::vector<std::string>{"a", "b", "choice", "text"});
+  CHECK(json["a"] == kStories);
+  CHECK(json["b"] == bundle);
+  CHECK(keys_of(json["text"]) ==
+        std::vector<std::string>{"mean_kl", "mean_nll_a", "mean_nll_b", "perplexity_a",
+                                 "perplexity_b", "positions", "tokens", "top1_agreement",
+                                 "top1_flipped", "top1_gained", "top1_lost", "window", "windows"});
+  CHECK(keys_of(json["choice"]) == std::vector<std::string>{"acc_a", "acc_b", "acc_norm_a",
+                                                            "acc_norm_b", "flipped", "gained",
+                                                            "lost", "n", "task"});
+  const char* const keys[] = {"perplexity_a", "perplexity_b"};
+  const char* const accuracies[] = {"acc_a", "acc_b"};
+  std::vector<std::vector<double>> scores[2];
+  for (size_t i = 0; i < 2; ++i) {
+    const std::string model = i == 0 ? kStories : bundle;
+    const double perplexity =
+        run_json({"eval", "perplexity", model, "--text", text, "--window", "64"})["perplexity"];
+    CHECK(json["text"][keys[i]].get<double>() == doctest::Approx(perplexity).epsilon(1e-6));
+    const Json choice =
+        run_json({"eval", "choice", model, "--task", "arc", "--data", data, "--scores"});
+    CHECK(json["choice"][accuracies[i]] == choice["acc"]);
+    scores[i] = choice["scores"].get<std::vector<std::vector<double>>>();
+  }
+  int n_flipped = 0;
+  const auto best = [](const std::vector<double>& of) {
+    return std::max_element(of.begin(), of.end()) - of.begin();
+  };
+  for (size_t i = 0; i < scores[0].size(); ++i)
+    n_flipped += best(scores[0][i]) != best(scores[1][i]) ? 1 : 0;
+  CHECK(json["choice"]["flipped"] == n_flipped);
+  const double positions = json["text"]["positions"];
+  CHECK(positions == json["text"]["windows"].get<double>() * 63);
+  CHECK(json["text"]["mean_kl"] > 0.0);
+  CHECK(json["text"]["top1_agreement"].get<double>() ==
+        doctest::Approx(1 - json["text"]["top1_flipped"].get<double>() / positions));
+
+  const Json same = run_json(
+      {"eval", "compare", bundle, bundle, "--text", "-", "--window", "64", "--windows", "1"},
+      {.stdin_text = read_whole_file(text)});
+  CHECK(keys_of(same) == std::vector<std::string>{"a", "b", "text"});
+  CHECK(same["text"]["mean_kl"] == 0.0);
+  CHECK(same["text"]["top1_agreement"] == 1.0);
+  const ToolResult table =
+      run_tool({"eval", "compare", kStories, bundle, "--task", "arc", "--data", data});
+  CHECK(table.exit_code == 0);
+  CHECK(table.err == "");
+  CHECK(table.out.find("arc accuracy") != std::string::npos);
+  CHECK(table.out.find("of 4 answers flipped") != std::string::npos);
+  CHECK(table.out.find("perplexity") == std::string::npos);
 }
 
 TEST_CASE("tokenize gives the reference tokenizer's ids") {

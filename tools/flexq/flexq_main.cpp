@@ -52,6 +52,8 @@ int run_tool(int argc, char** argv) {
   CLI::App* eval = app.add_subcommand("eval", "Measure accuracy");
   eval->require_subcommand(1);
   add_perplexity_command(*eval, selected);
+  add_choice_command(*eval, selected);
+  add_compare_command(*eval, selected);
   CLI::App* bench = app.add_subcommand("bench", "Measure speed");
   bench->require_subcommand(1);
   add_bench_e2e_command(*bench, selected);

@@ -30,6 +30,7 @@ using GeneratorOptions =
 using Generator = std::unique_ptr<flexq_generator, Releaser<flexq_generator_release>>;
 using QuantizeOptions =
     std::unique_ptr<flexq_quantize_options, Releaser<flexq_quantize_options_release>>;
+using Questions = std::unique_ptr<flexq_questions, Releaser<flexq_questions_release>>;
 using Bundle = std::unique_ptr<flexq_bundle, Releaser<flexq_bundle_release>>;
 
 // Fits an owner to an output parameter: flexq_source_open(path, Out(source)). The owner has the
