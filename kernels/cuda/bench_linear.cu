@@ -43,6 +43,7 @@ CudaRuntime bench_runtime() {
   runtime.set_kernel_shared_bytes = [](const void* kernel, int bytes) {
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   };
+  runtime.encode_byte_map = linked_cuda_runtime().encode_byte_map;
   runtime.launch_kernel = [](const void* kernel, dim3 grid, dim3 block, void** arguments,
                              size_t shared_bytes, cudaStream_t stream) {
     return cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);

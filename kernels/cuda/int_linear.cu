@@ -4,6 +4,7 @@
 #include "kernels/cuda/int8_linear_decode.h"
 #include "kernels/cuda/int8_linear_dp4a.h"
 #include "kernels/cuda/int8_linear_prefill.h"
+#include "kernels/cuda/int8_linear_wgmma.h"
 #include "kernels/cuda/linear_select.h"
 
 namespace flexq {
@@ -57,8 +58,7 @@ bool is_joint(std::span<const CudaLinearPart> parts, CudaStore store) {
   const CudaMatrix& first = parts.front().w;
   if (!is_grouped(first.format)) return false;
   for (const CudaLinearPart& part : parts) {
-    if (part.w.cols != first.cols || part.w.format != first.format ||
-        part.w.family != first.family)
+    if (part.w.cols != first.cols || part.w.format != first.format || part.w.family != first.family)
       return false;
   }
   return store != CudaStore::kSiluMul || (parts.size() == 2 && parts[1].w.rows == first.rows);
@@ -76,6 +76,9 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
   if (!is_joint(parts, store)) return cudaErrorInvalidValue;
   if (x.order != codes_order(launch.sm, parts.front().w.family, n_tokens))
     return cudaErrorInvalidValue;
+  const LinearConfig config = select(launch, parts.front().w, n_tokens);
+  if (config.kernel == LinearKernel::kInt8Wgmma)
+    return int8_linear_wgmma(launch, parts, x, n_tokens, store, config.wgmma);
   for (const CudaLinearPart& part : parts) {
     const cudaError_t error =
         multiply_part(launch, part, x, bits, n_tokens,

@@ -5,12 +5,14 @@
 namespace flexq {
 namespace {
 
+constexpr int32_t kAnySm = std::numeric_limits<int32_t>::max();
 constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
 // The first row that fits a problem is taken.
 struct SelectRow {
   CudaFamily family;
   int32_t min_sm;
+  int32_t max_sm;
   int64_t min_tokens;
   int64_t max_tokens;
   // Prefill: the least part of the GPU, in percent, that the waves of the tile's CTAs keep busy.
@@ -31,24 +33,41 @@ constexpr LinearConfig prefill(Int8Tile tile, const char* reason) {
   return {.kernel = LinearKernel::kInt8Prefill, .tile = tile, .reason = reason};
 }
 
+constexpr LinearConfig wgmma(WgmmaTile tile, const char* reason) {
+  return {.kernel = LinearKernel::kInt8Wgmma, .wgmma = tile, .reason = reason};
+}
+
 constexpr CudaFamily kInt8 = CudaFamily::kInt8;
 constexpr int64_t kFew = kInt8DecodeMaxTokens;
 
 // Times are of an H200, in microseconds.
 constexpr SelectRow kTable[] = {
-    {CudaFamily::kBinary, 75, 1, kAny, 0,
+    {CudaFamily::kBinary, 75, kAnySm, 1, kAny, 0,
      plain(LinearKernel::kBinary, "bit planes: only that kernel reads them")},
-    {kInt8, 80, 9, kFew, 60, prefill(Int8Tile::k64x32, "22016x4096, 16 tokens: 24 against 30")},
-    {kInt8, 80, 1, kFew, 0, decode(4, true, "bound by reading weights: 100 KB in flight per SM")},
-    {kInt8, 80, 1, kFew, 0, decode(3, true, "75 KB in flight: 2% slower")},
-    {kInt8, 80, 1, kFew, 0, decode(2, true, "57344x8192, 16 tokens: 116 against 210 streamed")},
-    {kInt8, 80, 1, kFew, 0, decode(4, false, "activations too long to stay in shared memory")},
-    {kInt8, 80, 1, kFew, 0, decode(2, false, "the same with 100 KB of shared memory")},
-    {kInt8, 80, 33, kAny, 80, prefill(Int8Tile::k128x64, "fewest bytes per product: 430-460 TOPS")},
-    {kInt8, 80, 33, kAny, 60, prefill(Int8Tile::k64x64, "22016x4096, 64 tokens: 39 against 43-46")},
-    {kInt8, 80, 1, kAny, 24, prefill(Int8Tile::k64x32, "12288x4096, 64 tokens: 24 against 29-32")},
-    {kInt8, 80, 1, kAny, 0, prefill(Int8Tile::k32x32, "4096x4096, 32 tokens: 12.5 against 14.5")},
-    {kInt8, 0, 1, kAny, 0, plain(LinearKernel::kInt8Dp4a, "no m16n8k32 before sm_80")},
+    {kInt8, 90, 90, kWgmmaMinTokens, 16, 0, wgmma(WgmmaTile::k256x16, "bound by reading weights")},
+    {kInt8, 90, 90, 17, 32, 0, wgmma(WgmmaTile::k256x32, "bound by reading weights")},
+    {kInt8, 90, 90, 33, 64, 0, wgmma(WgmmaTile::k256x64, "bound by reading weights")},
+    {kInt8, 90, 90, 65, 128, 0, wgmma(WgmmaTile::k128x128, "one tile of tokens")},
+    {kInt8, 90, 90, 129, kAny, 0, wgmma(WgmmaTile::k128x256, "fewest bytes per product")},
+    {kInt8, 80, kAnySm, 9, kFew, 60,
+     prefill(Int8Tile::k64x32, "22016x4096, 16 tokens: 24 against 30")},
+    {kInt8, 80, kAnySm, 1, kFew, 0,
+     decode(4, true, "bound by reading weights: 100 KB in flight per SM")},
+    {kInt8, 80, kAnySm, 1, kFew, 0, decode(3, true, "75 KB in flight: 2% slower")},
+    {kInt8, 80, kAnySm, 1, kFew, 0,
+     decode(2, true, "57344x8192, 16 tokens: 116 against 210 streamed")},
+    {kInt8, 80, kAnySm, 1, kFew, 0,
+     decode(4, false, "activations too long to stay in shared memory")},
+    {kInt8, 80, kAnySm, 1, kFew, 0, decode(2, false, "the same with 100 KB of shared memory")},
+    {kInt8, 80, kAnySm, 33, kAny, 80,
+     prefill(Int8Tile::k128x64, "fewest bytes per product: 430-460 TOPS")},
+    {kInt8, 80, kAnySm, 33, kAny, 60,
+     prefill(Int8Tile::k64x64, "22016x4096, 64 tokens: 39 against 43-46")},
+    {kInt8, 80, kAnySm, 1, kAny, 24,
+     prefill(Int8Tile::k64x32, "12288x4096, 64 tokens: 24 against 29-32")},
+    {kInt8, 80, kAnySm, 1, kAny, 0,
+     prefill(Int8Tile::k32x32, "4096x4096, 32 tokens: 12.5 against 14.5")},
+    {kInt8, 0, kAnySm, 1, kAny, 0, plain(LinearKernel::kInt8Dp4a, "no m16n8k32 before sm_80")},
 };
 
 constexpr int64_t divide_up(int64_t a, int64_t b) {
@@ -64,7 +83,7 @@ int64_t fill_percent(const LinearProblem& problem, Int8Tile tile) {
 }
 
 bool fits(const LinearProblem& problem, const SelectRow& row) {
-  if (problem.family != row.family || problem.sm < row.min_sm ||
+  if (problem.family != row.family || problem.sm < row.min_sm || problem.sm > row.max_sm ||
       problem.n_tokens < row.min_tokens || problem.n_tokens > row.max_tokens)
     return false;
   const LinearConfig& config = row.config;
@@ -91,8 +110,9 @@ int64_t shared_bytes_per_cta(int32_t sm) {
   return 99 * kKiB;
 }
 
-CodesOrder codes_order(int32_t /*sm*/, CudaFamily /*family*/, int64_t /*n_tokens*/) {
-  return CodesOrder::kNatural;
+CodesOrder codes_order(int32_t sm, CudaFamily family, int64_t n_tokens) {
+  const bool wgmma = sm == 90 && family == CudaFamily::kInt8 && n_tokens >= kWgmmaMinTokens;
+  return wgmma ? CodesOrder::kTensor : CodesOrder::kNatural;
 }
 
 LinearConfig select_linear(const LinearProblem& problem) {

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/cuda_family.h"
+#include "kernels/cuda/wgmma_shape.h"
 #include "kernels/layout/cuda_int8_layout.h"
 
 namespace flexq {
@@ -21,6 +22,7 @@ enum class LinearKernel : int32_t {
   kInt8Dp4a,     // int8_linear_dp4a.cu
   kInt8Decode,   // int8_linear_decode.cu
   kInt8Prefill,  // int8_linear_prefill.cu
+  kInt8Wgmma,    // int8_linear_wgmma.cu
 };
 
 // Rows x tokens of a CTA of the prefill kernel.
@@ -37,6 +39,43 @@ constexpr int64_t tile_ctas_per_sm(Int8Tile tile) {
   return tile == Int8Tile::k128x64 ? 2 : tile == Int8Tile::k64x64 ? 3 : 4;
 }
 
+// Rows x tokens that a CTA of the wgmma kernel works on at a time.
+enum class WgmmaTile : int32_t { k256x16, k256x32, k256x64, k128x128, k128x256 };
+
+constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
+  switch (tile) {
+    case WgmmaTile::k256x16:
+      return {.warpgroups = 4,
+              .tokens = 16,
+              .step_tokens = 16,
+              .most_stages = 3,
+              .stage_groups = 2,
+              .stretches = true};
+    case WgmmaTile::k256x32:
+      return {.warpgroups = 4,
+              .tokens = 32,
+              .step_tokens = 32,
+              .most_stages = 3,
+              .stage_groups = 2,
+              .stretches = true};
+    case WgmmaTile::k256x64:
+      return {.warpgroups = 4,
+              .tokens = 64,
+              .step_tokens = 32,
+              .most_stages = 3,
+              .stage_groups = 2,
+              .stretches = true};
+    case WgmmaTile::k128x128:
+      return {.warpgroups = 2, .tokens = 128, .step_tokens = 64, .most_stages = 6};
+    case WgmmaTile::k128x256:
+      return {.warpgroups = 2, .tokens = 256, .step_tokens = 64, .most_stages = 4, .cluster = 2};
+  }
+  return {};
+}
+
+// From here on the wgmma kernel multiplies on sm_90; fewer tokens are the decode kernels'.
+inline constexpr int64_t kWgmmaMinTokens = 9;
+
 // One product to compute.
 struct LinearProblem {
   int32_t sm = 0;  // compute capability: 90 for 9.0
@@ -50,9 +89,10 @@ struct LinearProblem {
 
 struct LinearConfig {
   LinearKernel kernel = LinearKernel::kInt8Dp4a;
-  Int8Tile tile = Int8Tile::k32x32;  // of kInt8Prefill
-  int32_t n_stages = 0;              // of kInt8Decode
-  bool resident = false;             // of kInt8Decode: activations stay in shared memory
+  Int8Tile tile = Int8Tile::k32x32;      // of kInt8Prefill
+  WgmmaTile wgmma = WgmmaTile::k256x16;  // of kInt8Wgmma
+  int32_t n_stages = 0;                  // of kInt8Decode
+  bool resident = false;                 // of kInt8Decode: activations stay in shared memory
   const char* reason = "";
 };
 

@@ -109,6 +109,14 @@ TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a
                                              cuda_int8::n_groups(n_cols),
                                              config.resident) <= shared_bytes_per_cta(sm));
             }
+            CHECK((config.kernel == LinearKernel::kInt8Wgmma) == (sm == 90 && n_tokens >= 9));
+            CHECK((codes_order(sm, CudaFamily::kInt8, n_tokens) == CodesOrder::kTensor) ==
+                  (config.kernel == LinearKernel::kInt8Wgmma));
+            if (config.kernel == LinearKernel::kInt8Wgmma) {
+              const WgmmaShape shape = wgmma_shape(config.wgmma);
+              CHECK(wgmma_shared_bytes(bits, shape) <= shared_bytes_per_cta(sm));
+              if (shape.stretches) CHECK(n_tokens <= shape.tokens);
+            }
             if (config.kernel == LinearKernel::kInt8Prefill)
               CHECK(int8_prefill_shared_bytes(bits, config.tile) <= shared_bytes_per_cta(sm));
           }
@@ -122,6 +130,9 @@ TEST_CASE("linear_select: bit planes go to the binary kernel, one token on an H2
   LinearProblem problem{.sm = 90, .n_sms = 132, .n_rows = 4096, .n_cols = 4096, .n_tokens = 1};
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Decode);
   problem.n_tokens = 2048;
+  CHECK(select_linear(problem).kernel == LinearKernel::kInt8Wgmma);
+  CHECK(select_linear(problem).wgmma == WgmmaTile::k128x256);
+  problem.sm = 80;
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Prefill);
   CHECK(select_linear(problem).tile == Int8Tile::k128x64);
   problem.family = CudaFamily::kBinary;
