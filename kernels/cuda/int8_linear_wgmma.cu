@@ -45,16 +45,28 @@ cudaError_t int8_linear_wgmma(const CudaLaunch& launch, std::span<const CudaLine
   const WgmmaArgs args = wgmma_args(parts, x, n_tokens, store);
   const int32_t bits = weight_bits(parts.front().w.format);
   switch (tile) {
-    case WgmmaTile::k256x16:
-      return launch_tile<WgmmaTile::k256x16>(launch, args, x.codes, bits);
-    case WgmmaTile::k256x32:
-      return launch_tile<WgmmaTile::k256x32>(launch, args, x.codes, bits);
-    case WgmmaTile::k256x64:
-      return launch_tile<WgmmaTile::k256x64>(launch, args, x.codes, bits);
-    case WgmmaTile::k128x128:
-      return launch_tile<WgmmaTile::k128x128>(launch, args, x.codes, bits);
-    case WgmmaTile::k128x256:
-      return launch_tile<WgmmaTile::k128x256>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk64x16:
+      return launch_tile<WgmmaTile::kWalk64x16>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk64x32:
+      return launch_tile<WgmmaTile::kWalk64x32>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk64x64:
+      return launch_tile<WgmmaTile::kWalk64x64>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk128x16:
+      return launch_tile<WgmmaTile::kWalk128x16>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk128x32:
+      return launch_tile<WgmmaTile::kWalk128x32>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk128x64:
+      return launch_tile<WgmmaTile::kWalk128x64>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk256x16:
+      return launch_tile<WgmmaTile::kWalk256x16>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk256x32:
+      return launch_tile<WgmmaTile::kWalk256x32>(launch, args, x.codes, bits);
+    case WgmmaTile::kTile128x64:
+      return launch_tile<WgmmaTile::kTile128x64>(launch, args, x.codes, bits);
+    case WgmmaTile::kTile128x128:
+      return launch_tile<WgmmaTile::kTile128x128>(launch, args, x.codes, bits);
+    case WgmmaTile::kTile128x192:
+      return launch_tile<WgmmaTile::kTile128x192>(launch, args, x.codes, bits);
   }
   return cudaErrorInvalidValue;
 }

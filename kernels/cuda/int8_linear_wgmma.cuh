@@ -105,7 +105,7 @@ struct WgmmaTraits {
   static_assert(kStageGroups == 1 || kStageGroups == 2, "a stage is one phase or both");
   static_assert(kUnits * kStageGroups * 2 <= kScaleThreads && kUnits < 32,
                 "one piece of weight scales per thread, one unit per lane");
-  static_assert(kWarpgroups % 2 == 0, "gate and up");
+  static_assert(kWarpgroups == 1 || kWarpgroups % 2 == 0, "gate and up are halves, or neither");
   static_assert(!kStretches || kCluster == 1, "stretches share nothing");
 };
 
@@ -597,12 +597,14 @@ __device__ void multiply_items(const WgmmaArgs& args, uint8_t* shared, int32_t w
         acc.sums[step][i] = 0;
     }
     multiplier.multiply(args.n_groups, args.parts[unit.part].multiplier, acc);
-    if (args.store == CudaStore::kSiluMul) {
-      store_silu<S>(args, item, unit, unit_index / 4,
-                    reinterpret_cast<float*>(shared + S::kExchange), acc.sums);
-    } else if (unit.exists) {
-      store_sums<S>(args, item, unit, acc.sums);
+    if constexpr (S::kWarpgroups > 1) {
+      if (args.store == CudaStore::kSiluMul) {
+        store_silu<S>(args, item, unit, unit_index / 4,
+                      reinterpret_cast<float*>(shared + S::kExchange), acc.sums);
+        continue;
+      }
     }
+    if (unit.exists) store_sums<S>(args, item, unit, acc.sums);
   }
 }
 
@@ -649,6 +651,7 @@ __global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(S::kThreads, 1)
 template <int kBits, WgmmaShape kShape>
 cudaError_t launch_wgmma(const CudaLaunch& where, const WgmmaArgs& args, const int8_t* x_codes) {
   using S = WgmmaTraits<kBits, kShape>;
+  if (S::kWarpgroups == 1 && args.store == CudaStore::kSiluMul) return cudaErrorInvalidValue;
   CUtensorMap tokens;
   const cudaError_t error = where.runtime->encode_byte_map(
       &tokens, x_codes, args.n_tokens, int64_t{args.n_groups} * cuda_int8::kGroupSize,

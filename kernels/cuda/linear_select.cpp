@@ -5,14 +5,12 @@
 namespace flexq {
 namespace {
 
-constexpr int32_t kAnySm = std::numeric_limits<int32_t>::max();
 constexpr int64_t kAny = std::numeric_limits<int64_t>::max();
 
 // The first row that fits a problem is taken.
 struct SelectRow {
   CudaFamily family;
   int32_t min_sm;
-  int32_t max_sm;
   int64_t min_tokens;
   int64_t max_tokens;
   // Prefill: the least part of the GPU, in percent, that the waves of the tile's CTAs keep busy.
@@ -33,41 +31,24 @@ constexpr LinearConfig prefill(Int8Tile tile, const char* reason) {
   return {.kernel = LinearKernel::kInt8Prefill, .tile = tile, .reason = reason};
 }
 
-constexpr LinearConfig wgmma(WgmmaTile tile, const char* reason) {
-  return {.kernel = LinearKernel::kInt8Wgmma, .wgmma = tile, .reason = reason};
-}
-
 constexpr CudaFamily kInt8 = CudaFamily::kInt8;
 constexpr int64_t kFew = kInt8DecodeMaxTokens;
 
 // Times are of an H200, in microseconds.
 constexpr SelectRow kTable[] = {
-    {CudaFamily::kBinary, 75, kAnySm, 1, kAny, 0,
+    {CudaFamily::kBinary, 75, 1, kAny, 0,
      plain(LinearKernel::kBinary, "bit planes: only that kernel reads them")},
-    {kInt8, 90, 90, kWgmmaMinTokens, 16, 0, wgmma(WgmmaTile::k256x16, "bound by reading weights")},
-    {kInt8, 90, 90, 17, 32, 0, wgmma(WgmmaTile::k256x32, "bound by reading weights")},
-    {kInt8, 90, 90, 33, 64, 0, wgmma(WgmmaTile::k256x64, "bound by reading weights")},
-    {kInt8, 90, 90, 65, 128, 0, wgmma(WgmmaTile::k128x128, "one tile of tokens")},
-    {kInt8, 90, 90, 129, kAny, 0, wgmma(WgmmaTile::k128x256, "fewest bytes per product")},
-    {kInt8, 80, kAnySm, 9, kFew, 60,
-     prefill(Int8Tile::k64x32, "22016x4096, 16 tokens: 24 against 30")},
-    {kInt8, 80, kAnySm, 1, kFew, 0,
-     decode(4, true, "bound by reading weights: 100 KB in flight per SM")},
-    {kInt8, 80, kAnySm, 1, kFew, 0, decode(3, true, "75 KB in flight: 2% slower")},
-    {kInt8, 80, kAnySm, 1, kFew, 0,
-     decode(2, true, "57344x8192, 16 tokens: 116 against 210 streamed")},
-    {kInt8, 80, kAnySm, 1, kFew, 0,
-     decode(4, false, "activations too long to stay in shared memory")},
-    {kInt8, 80, kAnySm, 1, kFew, 0, decode(2, false, "the same with 100 KB of shared memory")},
-    {kInt8, 80, kAnySm, 33, kAny, 80,
-     prefill(Int8Tile::k128x64, "fewest bytes per product: 430-460 TOPS")},
-    {kInt8, 80, kAnySm, 33, kAny, 60,
-     prefill(Int8Tile::k64x64, "22016x4096, 64 tokens: 39 against 43-46")},
-    {kInt8, 80, kAnySm, 1, kAny, 24,
-     prefill(Int8Tile::k64x32, "12288x4096, 64 tokens: 24 against 29-32")},
-    {kInt8, 80, kAnySm, 1, kAny, 0,
-     prefill(Int8Tile::k32x32, "4096x4096, 32 tokens: 12.5 against 14.5")},
-    {kInt8, 0, kAnySm, 1, kAny, 0, plain(LinearKernel::kInt8Dp4a, "no m16n8k32 before sm_80")},
+    {kInt8, 80, 9, kFew, 60, prefill(Int8Tile::k64x32, "22016x4096, 16 tokens: 24 against 30")},
+    {kInt8, 80, 1, kFew, 0, decode(4, true, "bound by reading weights: 100 KB in flight per SM")},
+    {kInt8, 80, 1, kFew, 0, decode(3, true, "75 KB in flight: 2% slower")},
+    {kInt8, 80, 1, kFew, 0, decode(2, true, "57344x8192, 16 tokens: 116 against 210 streamed")},
+    {kInt8, 80, 1, kFew, 0, decode(4, false, "activations too long to stay in shared memory")},
+    {kInt8, 80, 1, kFew, 0, decode(2, false, "the same with 100 KB of shared memory")},
+    {kInt8, 80, 33, kAny, 80, prefill(Int8Tile::k128x64, "fewest bytes per product: 430-460 TOPS")},
+    {kInt8, 80, 33, kAny, 60, prefill(Int8Tile::k64x64, "22016x4096, 64 tokens: 39 against 43-46")},
+    {kInt8, 80, 1, kAny, 24, prefill(Int8Tile::k64x32, "12288x4096, 64 tokens: 24 against 29-32")},
+    {kInt8, 80, 1, kAny, 0, prefill(Int8Tile::k32x32, "4096x4096, 32 tokens: 12.5 against 14.5")},
+    {kInt8, 0, 1, kAny, 0, plain(LinearKernel::kInt8Dp4a, "no m16n8k32 before sm_80")},
 };
 
 constexpr int64_t divide_up(int64_t a, int64_t b) {
@@ -83,7 +64,7 @@ int64_t fill_percent(const LinearProblem& problem, Int8Tile tile) {
 }
 
 bool fits(const LinearProblem& problem, const SelectRow& row) {
-  if (problem.family != row.family || problem.sm < row.min_sm || problem.sm > row.max_sm ||
+  if (problem.family != row.family || problem.sm < row.min_sm ||
       problem.n_tokens < row.min_tokens || problem.n_tokens > row.max_tokens)
     return false;
   const LinearConfig& config = row.config;
@@ -98,6 +79,62 @@ bool fits(const LinearProblem& problem, const SelectRow& row) {
                shared_bytes_per_cta(problem.sm);
   }
   return true;
+}
+
+// --- wgmma ---------------------------------------------------------------------------------------
+
+// Few tokens: the first row that fits is taken. Times are of an H100 (3.09 TB/s), in microseconds.
+struct WalkRow {
+  int64_t max_tokens;
+  int64_t max_blocks;  // of 16 rows per multiprocessor
+  bool gated;          // can do gate and up, which two warpgroups share
+  WgmmaTile tile;
+  const char* reason;
+};
+constexpr WalkRow kWalks[] = {
+    {16, 4, false, WgmmaTile::kWalk64x16, "no warpgroup multiplies rows that are not there"},
+    {16, 8, true, WgmmaTile::kWalk128x16, "12288x4096: 16.6 against 19.8 with 256 rows"},
+    {16, kAny, true, WgmmaTile::kWalk256x16, "22016x4096: 27.6 against 30.1 with 128 rows"},
+    {32, 4, false, WgmmaTile::kWalk64x32, "no warpgroup multiplies rows that are not there"},
+    {32, 8, true, WgmmaTile::kWalk128x32, "8192x28672: 70 against 126 with 256 rows"},
+    {32, kAny, true, WgmmaTile::kWalk256x32, "57344x8192: 131 against 135 with 128 rows"},
+    {64, 4, false, WgmmaTile::kWalk64x64, "no warpgroup multiplies rows that are not there"},
+    {64, kAny, true, WgmmaTile::kWalk128x64, "57344x8192: 147 against 220 with 256 rows"},
+};
+
+// More tokens: the tile whose waves take the least time. Cycles of a group, measured at 4096 tokens
+// and 57344x8192 on an H100 at 1.98 GHz.
+struct TileRow {
+  WgmmaTile tile;
+  int64_t cycles;
+  const char* reason;
+};
+constexpr TileRow kTiles[] = {
+    {WgmmaTile::kTile128x192, 2069, "most products per byte: 795 TOPS"},
+    {WgmmaTile::kTile128x128, 1629, "673 TOPS, but fuller waves"},
+    {WgmmaTile::kTile128x64, 1266, "433 TOPS, but more CTAs"},
+};
+
+LinearConfig select_wgmma(const LinearProblem& problem) {
+  const int64_t blocks = divide_up(problem.n_rows, cuda_int8::kUnitRows);
+  for (const WalkRow& row : kWalks) {
+    if (problem.n_tokens <= row.max_tokens && divide_up(blocks, problem.n_sms) <= row.max_blocks &&
+        (row.gated || !problem.gated))
+      return {.kernel = LinearKernel::kInt8Wgmma, .wgmma = row.tile, .reason = row.reason};
+  }
+  const TileRow* best = nullptr;
+  int64_t least = kAny;
+  for (const TileRow& row : kTiles) {
+    const WgmmaShape shape = wgmma_shape(row.tile);
+    const int64_t row_tiles =
+        divide_up(blocks, int64_t{shape.units()} * shape.cluster) * shape.cluster;
+    const int64_t n_ctas = row_tiles * divide_up(problem.n_tokens, shape.tokens);
+    const int64_t cycles = divide_up(n_ctas, problem.n_sms) * row.cycles;
+    if (cycles >= least) continue;
+    least = cycles;
+    best = &row;
+  }
+  return {.kernel = LinearKernel::kInt8Wgmma, .wgmma = best->tile, .reason = best->reason};
 }
 
 }  // namespace
@@ -116,6 +153,8 @@ CodesOrder codes_order(int32_t sm, CudaFamily family, int64_t n_tokens) {
 }
 
 LinearConfig select_linear(const LinearProblem& problem) {
+  if (codes_order(problem.sm, problem.family, problem.n_tokens) == CodesOrder::kTensor)
+    return select_wgmma(problem);
   for (const SelectRow& row : kTable) {
     if (fits(problem, row)) return row.config;
   }

@@ -39,36 +39,52 @@ constexpr int64_t tile_ctas_per_sm(Int8Tile tile) {
   return tile == Int8Tile::k128x64 ? 2 : tile == Int8Tile::k64x64 ? 3 : 4;
 }
 
-// Rows x tokens that a CTA of the wgmma kernel works on at a time.
-enum class WgmmaTile : int32_t { k256x16, k256x32, k256x64, k128x128, k128x256 };
+// Rows x tokens that a CTA of the wgmma kernel works on at a time: walking a stretch of all rows
+// (few tokens), or in tiles.
+enum class WgmmaTile : int32_t {
+  kWalk64x16,
+  kWalk64x32,
+  kWalk64x64,
+  kWalk128x16,
+  kWalk128x32,
+  kWalk128x64,
+  kWalk256x16,
+  kWalk256x32,
+  kTile128x64,
+  kTile128x128,
+  kTile128x192,
+};
+inline constexpr WgmmaTile kWgmmaTiles[] = {
+    WgmmaTile::kWalk64x16,  WgmmaTile::kWalk64x32,   WgmmaTile::kWalk64x64,  WgmmaTile::kWalk128x16,
+    WgmmaTile::kWalk128x32, WgmmaTile::kWalk128x64,  WgmmaTile::kWalk256x16, WgmmaTile::kWalk256x32,
+    WgmmaTile::kTile128x64, WgmmaTile::kTile128x128, WgmmaTile::kTile128x192};
 
+// Steps are as wide as registers allow without spilling. Two groups in a stage make pieces of 3 KB.
 constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
+  constexpr bool kStretches = true;
   switch (tile) {
-    case WgmmaTile::k256x16:
-      return {.warpgroups = 4,
-              .tokens = 16,
-              .step_tokens = 16,
-              .most_stages = 3,
-              .stage_groups = 2,
-              .stretches = true};
-    case WgmmaTile::k256x32:
-      return {.warpgroups = 4,
-              .tokens = 32,
-              .step_tokens = 32,
-              .most_stages = 3,
-              .stage_groups = 2,
-              .stretches = true};
-    case WgmmaTile::k256x64:
-      return {.warpgroups = 4,
-              .tokens = 64,
-              .step_tokens = 32,
-              .most_stages = 3,
-              .stage_groups = 2,
-              .stretches = true};
-    case WgmmaTile::k128x128:
-      return {.warpgroups = 2, .tokens = 128, .step_tokens = 64, .most_stages = 6};
-    case WgmmaTile::k128x256:
-      return {.warpgroups = 2, .tokens = 256, .step_tokens = 64, .most_stages = 4, .cluster = 2};
+    case WgmmaTile::kWalk64x16:
+      return {1, 16, 16, 8, 2, 1, kStretches};
+    case WgmmaTile::kWalk64x32:
+      return {1, 32, 32, 8, 2, 1, kStretches};
+    case WgmmaTile::kWalk64x64:
+      return {1, 64, 64, 6, 2, 1, kStretches};
+    case WgmmaTile::kWalk128x16:
+      return {2, 16, 16, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk128x32:
+      return {2, 32, 32, 5, 2, 1, kStretches};
+    case WgmmaTile::kWalk128x64:
+      return {2, 64, 32, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk256x16:
+      return {4, 16, 16, 6, 1, 1, kStretches};
+    case WgmmaTile::kWalk256x32:
+      return {4, 32, 16, 3, 2, 1, kStretches};
+    case WgmmaTile::kTile128x64:
+      return {2, 64, 32, 8, 1, 1};
+    case WgmmaTile::kTile128x128:
+      return {2, 128, 64, 6, 1, 1};
+    case WgmmaTile::kTile128x192:
+      return {2, 192, 64, 5, 1, 2};
   }
   return {};
 }
@@ -82,17 +98,18 @@ struct LinearProblem {
   int32_t n_sms = 0;
   CudaFamily family = CudaFamily::kInt8;
   int32_t weight_bits = 6;
-  int64_t n_rows = 0;
+  int64_t n_rows = 0;  // of all parts together
   int64_t n_cols = 0;
   int64_t n_tokens = 0;
+  bool gated = false;  // silu(gate) * up of two parts
 };
 
 struct LinearConfig {
   LinearKernel kernel = LinearKernel::kInt8Dp4a;
-  Int8Tile tile = Int8Tile::k32x32;      // of kInt8Prefill
-  WgmmaTile wgmma = WgmmaTile::k256x16;  // of kInt8Wgmma
-  int32_t n_stages = 0;                  // of kInt8Decode
-  bool resident = false;                 // of kInt8Decode: activations stay in shared memory
+  Int8Tile tile = Int8Tile::k32x32;          // of kInt8Prefill
+  WgmmaTile wgmma = WgmmaTile::kTile128x64;  // of kInt8Wgmma
+  int32_t n_stages = 0;                      // of kInt8Decode
+  bool resident = false;                     // of kInt8Decode: activations stay in shared memory
   const char* reason = "";
 };
 
