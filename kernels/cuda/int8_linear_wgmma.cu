@@ -51,6 +51,8 @@ cudaError_t int8_linear_wgmma(const CudaLaunch& launch, std::span<const CudaLine
       return launch_tile<WgmmaTile::kWalk64x32>(launch, args, x.codes, bits);
     case WgmmaTile::kWalk64x64:
       return launch_tile<WgmmaTile::kWalk64x64>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk64x128:
+      return launch_tile<WgmmaTile::kWalk64x128>(launch, args, x.codes, bits);
     case WgmmaTile::kWalk128x16:
       return launch_tile<WgmmaTile::kWalk128x16>(launch, args, x.codes, bits);
     case WgmmaTile::kWalk128x32:

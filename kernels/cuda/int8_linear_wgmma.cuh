@@ -9,10 +9,10 @@
 // of the warpgroups has gate and the second half up, so that threads in the same place have the
 // same outputs of both, and exchange them in shared memory at the end.
 //
-// Threads: one warpgroup that copies, S::kWarpgroups that multiply. Of the first, warp 0 starts the
-// bulk copies of units and the boxes of tokens, warps 2 and 3 copy both scales by cp.async. Stages
-// of shared memory hold S::kStageGroups groups each and are handed over by mbarriers. Registers
-// move from the first warpgroup to the others.
+// Threads: one warpgroup that copies, S::kWarpgroups that multiply. Of the first, warps 0 and 1
+// start the bulk copies of units and the boxes of tokens, warps 2 and 3 copy both scales by
+// cp.async. Stages of shared memory hold S::kStageGroups groups each and are handed over by
+// mbarriers. Registers move from the first warpgroup to the others.
 //
 // A warpgroup always has one wgmma more under way than it is scaling: the integers of one step
 // (S::kStepTokens tokens of one group) are converted, scaled and added while the tensor cores fill
@@ -81,7 +81,8 @@ struct WgmmaTraits {
 
   // Of a multiprocessor's 64 Ki registers, in eights.
   static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
-  static constexpr int kCopyRegisters = 24;
+  // Copying spills with 24, multiplying with fewer than 240 at 96 sums or with four warpgroups.
+  static constexpr int kCopyRegisters = kWarpgroups > 2 || kTokens > 128 ? 24 : 40;
   static constexpr int kSpread =
       (kLaunchRegisters * kThreads - kCopyRegisters * kCopyThreads) / (kWarpgroups * 128) / 8 * 8;
   static constexpr int kMultiplyRegisters = kSpread < 240 ? kSpread : 240;
@@ -217,41 +218,45 @@ __device__ WgmmaUnit unit_of(const WgmmaArgs& args, const WgmmaItem& item, int32
 
 // --- copying -------------------------------------------------------------------------------------
 
-// Warp 0: units and tokens.
+// Warps 0 and 1: half of the units each, and warp 1 the tokens. Issuing copies takes longer than
+// they look: lanes of a warp do it one after the other.
 template <typename S>
 __device__ void copy_codes(const WgmmaArgs& args, const CUtensorMap* tokens, uint32_t shared,
-                           const WgmmaBarriers<S>& barriers) {
+                           const WgmmaBarriers<S>& barriers, int32_t warp) {
+  constexpr int32_t kWarpUnits = S::kUnits / 2;
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
+  const int32_t index = lane < kWarpUnits ? warp * kWarpUnits + lane : S::kUnits;
+  const int32_t slot_units = args.store == CudaStore::kSiluMul ? 2 : 1;
+  const int32_t rank = S::kCluster == 1 ? 0 : cluster_rank();
+  const uint32_t units_to = shared + S::kCodes + index * S::kStageGroups * S::kUnitBytes;
   StageRing<S> ring;
   for (WgmmaItems<S> items(args); items.more(); items.next()) {
     const WgmmaItem item = items.item();
-    const WgmmaUnit unit = unit_of<S>(args, item, lane);
-    const uint32_t n_units = __popc(__ballot_sync(0xffffffffu, unit.exists));
+    const WgmmaUnit unit = unit_of<S>(args, item, index);
+    const int32_t group_bytes = item.n_slots * slot_units * S::kUnitBytes + S::kGroupTokenBytes;
     const uint8_t* codes = args.parts[unit.part].codes +
                            static_cast<int64_t>(unit.block) * args.n_groups * S::kUnitBytes;
     for (int32_t group = 0; group < args.n_groups; group += S::kStageGroups) {
       const uint32_t full = barriers.full + ring.stage * 8;
-      const int32_t n_groups = min(S::kStageGroups, args.n_groups - group);
+      const int32_t n_groups =
+          S::kStageGroups == 1 ? 1 : min(S::kStageGroups, args.n_groups - group);
       mbarrier_wait(barriers.empty + ring.stage * 8, ring.parity ^ 1);
-      if (lane == 0)
-        mbarrier_arrive_expect(full, n_groups * (n_units * S::kUnitBytes + S::kGroupTokenBytes));
-      __syncwarp();
-      if (unit.exists)
-        cp_async_bulk(shared + S::kCodes + ring.stage * S::kStageCodes +
-                          lane * S::kStageGroups * S::kUnitBytes,
-                      codes + static_cast<int64_t>(group) * S::kUnitBytes, n_groups * S::kUnitBytes,
-                      full);
-      if (lane < n_groups) {
+      if (warp == 0 && lane == 0) mbarrier_arrive_expect(full, n_groups * group_bytes);
+      if (warp == 1 && lane < n_groups) {
         const uint32_t to = shared + (ring.stage * S::kStageGroups + lane) * S::kGroupTokenBytes;
         const int32_t column = (group + lane) * kTokenBytes;
         if constexpr (S::kCluster == 1) {
           copy_box(to, tokens, column, item.first_token, full);
         } else {
-          const int32_t half = cluster_rank() * (S::kTokens / S::kCluster);
+          const int32_t half = rank * (S::kTokens / S::kCluster);
           copy_box_to(to + half * kTokenBytes, tokens, column, item.first_token + half, full,
                       (1 << S::kCluster) - 1);
         }
       }
+      if (unit.exists)
+        cp_async_bulk(units_to + ring.stage * S::kStageCodes, codes, n_groups * S::kUnitBytes,
+                      full);
+      codes += S::kStageGroups * S::kUnitBytes;
       ring.next();
     }
   }
@@ -624,7 +629,7 @@ __device__ void linear_wgmma(const CUtensorMap* tokens, const WgmmaArgs& args) {
   const auto warp = static_cast<int32_t>(threadIdx.x) / 32;
   if (warp < kCopyThreads / 32) {
     give_registers<S::kCopyRegisters>();
-    if (warp == 0) copy_codes<S>(args, tokens, shared_address(shared), barriers);
+    if (warp < 2) copy_codes<S>(args, tokens, shared_address(shared), barriers, warp);
     if (warp >= 2) copy_scales<S>(args, shared_address(shared), barriers);
   } else {
     take_registers<S::kMultiplyRegisters>();

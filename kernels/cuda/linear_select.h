@@ -45,6 +45,7 @@ enum class WgmmaTile : int32_t {
   kWalk64x16,
   kWalk64x32,
   kWalk64x64,
+  kWalk64x128,
   kWalk128x16,
   kWalk128x32,
   kWalk128x64,
@@ -55,8 +56,9 @@ enum class WgmmaTile : int32_t {
   kTile128x192,
 };
 inline constexpr WgmmaTile kWgmmaTiles[] = {
-    WgmmaTile::kWalk64x16,  WgmmaTile::kWalk64x32,   WgmmaTile::kWalk64x64,  WgmmaTile::kWalk128x16,
-    WgmmaTile::kWalk128x32, WgmmaTile::kWalk128x64,  WgmmaTile::kWalk256x16, WgmmaTile::kWalk256x32,
+    WgmmaTile::kWalk64x16,  WgmmaTile::kWalk64x32,   WgmmaTile::kWalk64x64,
+    WgmmaTile::kWalk64x128, WgmmaTile::kWalk128x16,  WgmmaTile::kWalk128x32,
+    WgmmaTile::kWalk128x64, WgmmaTile::kWalk256x16,  WgmmaTile::kWalk256x32,
     WgmmaTile::kTile128x64, WgmmaTile::kTile128x128, WgmmaTile::kTile128x192};
 
 // Steps are as wide as registers allow without spilling. Two groups in a stage make pieces of 3 KB.
@@ -69,6 +71,8 @@ constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
       return {1, 32, 32, 8, 2, 1, kStretches};
     case WgmmaTile::kWalk64x64:
       return {1, 64, 64, 6, 2, 1, kStretches};
+    case WgmmaTile::kWalk64x128:
+      return {1, 128, 64, 4, 2, 1, kStretches};
     case WgmmaTile::kWalk128x16:
       return {2, 16, 16, 4, 2, 1, kStretches};
     case WgmmaTile::kWalk128x32:
@@ -82,7 +86,7 @@ constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
     case WgmmaTile::kTile128x64:
       return {2, 64, 32, 8, 1, 1};
     case WgmmaTile::kTile128x128:
-      return {2, 128, 64, 6, 1, 1};
+      return {2, 128, 64, 6, 1, 2};
     case WgmmaTile::kTile128x192:
       return {2, 192, 64, 5, 1, 2};
   }

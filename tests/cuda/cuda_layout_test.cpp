@@ -141,8 +141,11 @@ TEST_CASE("linear_select: the wgmma kernel's shapes follow tokens and rows") {
   CHECK(tile(4096, 17, true) == WgmmaTile::kWalk128x32);
   CHECK(tile(12288, 16) == WgmmaTile::kWalk128x16);
   CHECK(tile(57344, 32) == WgmmaTile::kWalk256x32);
-  CHECK(tile(57344, 64) == WgmmaTile::kWalk128x64);
-  CHECK(tile(4096, 65) == WgmmaTile::kTile128x64);
+  CHECK(tile(57344, 64) == WgmmaTile::kWalk64x64);
+  CHECK(tile(57344, 64, true) == WgmmaTile::kWalk128x64);
+  CHECK(tile(4096, 65) == WgmmaTile::kWalk64x128);
+  CHECK(tile(12288, 128) == WgmmaTile::kTile128x128);
+  CHECK(tile(4096, 129) == WgmmaTile::kTile128x64);
   CHECK(tile(4096, 1024) == WgmmaTile::kTile128x128);
   CHECK(tile(57344, 4096) == WgmmaTile::kTile128x192);
 }
