@@ -87,8 +87,8 @@ __device__ uint32_t quantize_value(float value, float scale, int32_t code_max) {
 // Quantizes a group of 128, a quad per lane, values past the row's end being 0: scale = max(max|x|
 // / code_max, 1e-5), code = clamp(round_half_even(x / scale)). A group that is not finite gets
 // codes 0 and scale NaN. All lanes of the warp call it.
-__device__ void quantize_group(float4 quad, int32_t code_max, int64_t group, int8_t* codes,
-                               float* scales, CodesOrder order) {
+__device__ void quantize_group(float4 quad, int32_t code_max, int64_t token, int64_t n_tokens,
+                               int64_t group, int64_t n_groups, const CudaQuantized& out) {
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
   const uint32_t own = max(max(magnitude_bits(quad.x), magnitude_bits(quad.y)),
                            max(magnitude_bits(quad.z), magnitude_bits(quad.w)));
@@ -102,9 +102,10 @@ __device__ void quantize_group(float4 quad, int32_t code_max, int64_t group, int
            quantize_value(quad.z, scale, code_max) << 16 |
            quantize_value(quad.w, scale, code_max) << 24;
   }
-  const int32_t place = order == CodesOrder::kTensor ? cuda_int8::tensor_word(lane) : lane;
-  reinterpret_cast<uint32_t*>(codes + group * kGroupSize)[place] = word;
-  if (lane == 0) scales[group] = scale;
+  const bool natural = out.order == CodesOrder::kNatural;
+  auto* words = reinterpret_cast<uint32_t*>(out.codes + (token * n_groups + group) * kGroupSize);
+  words[natural ? lane : cuda_int8::tensor_word(lane)] = word;
+  if (lane == 0) out.scales[natural ? token * n_groups + group : group * n_tokens + token] = scale;
 }
 
 constexpr int32_t code_max_of(int32_t bits) {
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(kRowThreads) silu_mul_kernel(Rows gate, Rows u
   if (first >= n) return;
   float* gate_row = gate.row(blockIdx.x);
   const float4 result = silu_times_quad(load_quad(gate_row, first, n, gate.aligned),
-                                   load_quad(up.row(blockIdx.x), first, n, up.aligned));
+                                        load_quad(up.row(blockIdx.x), first, n, up.aligned));
   store_quad(gate_row, first, n, gate.aligned, result);
 }
 
@@ -142,8 +143,7 @@ __global__ void __launch_bounds__(kRowThreads)
   const int64_t first = group * kGroupSize + threadIdx.x % 32 * kQuad;
   float4 quad = load_quad(x.row(token), first, n, x.aligned);
   if constexpr (kSilu) quad = silu_times_quad(quad, load_quad(up.row(token), first, n, up.aligned));
-  quantize_group(quad, code_max, group, out.codes + token * n_groups * kGroupSize,
-                 out.scales + token * n_groups, out.order);
+  quantize_group(quad, code_max, token, gridDim.x, group, n_groups, out);
 }
 
 // --- RMSNorm -------------------------------------------------------------------------------------
@@ -217,9 +217,8 @@ __global__ void __launch_bounds__(1024)
     const int64_t first = group * kGroupSize + threadIdx.x % 32 * kQuad;
     const float4 quad = load_quad(row, first, n, x.aligned);
     const float4 factor = load_quad(weight, first, n, weight_aligned);
-    quantize_group(normalize(quad, inverse, factor), code_max, group,
-                   out.codes + token * n_groups * kGroupSize, out.scales + token * n_groups,
-                   out.order);
+    quantize_group(normalize(quad, inverse, factor), code_max, token, gridDim.x, group, n_groups,
+                   out);
   }
 }
 

@@ -18,6 +18,7 @@
 #include "kernels/cuda/int8_linear_decode.h"
 #include "kernels/cuda/int8_linear_dp4a.h"
 #include "kernels/cuda/int8_linear_prefill.h"
+#include "kernels/cuda/int8_linear_wgmma.h"
 
 namespace {
 
@@ -43,6 +44,7 @@ CudaRuntime bench_runtime() {
   runtime.set_kernel_shared_bytes = [](const void* kernel, int bytes) {
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   };
+  runtime.encode_byte_map = linked_cuda_runtime().encode_byte_map;
   runtime.launch_kernel = [](const void* kernel, dim3 grid, dim3 block, void** arguments,
                              size_t shared_bytes, cudaStream_t stream) {
     return cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);
@@ -185,6 +187,19 @@ class Bench {
       return cuda_linear_int(launch_, {&part, 1}, codes, 6, n_tokens, CudaStore::kSet, scratch);
     });
     if (all) {
+      if (launch_.sm == 90) {
+        for (const WgmmaTile tile : kWgmmaTiles) {
+          const WgmmaShape shape = wgmma_shape(tile);
+          if (shape.stretches ? shape.tokens < n_tokens : n_tokens <= 32) continue;
+          report("wgmma " + std::to_string(shape.warpgroups * 64) + "x" +
+                     std::to_string(shape.tokens) + (shape.stretches ? " walking" : ""),
+                 [&] {
+                   const CudaLinearPart part = {matrix, nullptr, {out, args.out_stride}};
+                   return int8_linear_wgmma(launch_, {&part, 1}, {x, x_scales, CodesOrder::kTensor},
+                                            n_tokens, CudaStore::kSet, tile);
+                 });
+        }
+      }
       if (n_tokens <= kInt8DecodeMaxTokens) {
         for (const bool resident : {true, false}) {
           for (const int32_t n_stages : {2, 3, 4, 5, 6}) {

@@ -11,10 +11,11 @@ enum class CudaFamily : int32_t {
   kBinary = 1,  // kernels/layout/cuda_btc_layout.h: bit planes for binary tensor cores
 };
 
-// How the 128 codes of a group of activations lie in memory.
+// How quantized activations lie in memory: the codes inside a group, and the scales.
 enum class CodesOrder : int32_t {
-  kNatural = 0,  // by column
-  kTensor = 1,   // in words of 4 codes, cuda_int8::tensor_word(): the B operand of wgmma
+  kNatural = 0,  // codes by column; scales (n_tokens, G)
+  kTensor = 1,   // words of 4 codes at cuda_int8::tensor_word(), the B operand of wgmma; scales
+                 // (G, n_tokens), so that those of neighbouring tokens are copied together
 };
 
 }  // namespace flexq

@@ -2,8 +2,8 @@
 // the launch's error. Pointers are device memory unless a comment says host. n_tokens >= 1.
 //
 // Quantized activations are rows of int8 codes, (n_tokens, K padded to 128), zero past K, with one
-// fp32 scale per token and group, (n_tokens, G): exactly the CPU's numbers (IEEE division, round
-// half to even). The order of codes inside a group is the one that codes_order() names.
+// fp32 scale per token and group: exactly the CPU's numbers (IEEE division, round half to even).
+// They lie in memory as codes_order() says.
 //
 // Order of sums: the groups of a matrix are cut into k_slices(N, K) slices of consecutive groups;
 // inside a slice acc = fma((float)dot, sx * sw, acc) in ascending groups from 0, and the slices are
@@ -44,7 +44,7 @@ struct CudaRows {
 
 struct CudaQuantized {
   int8_t* codes = nullptr;  // (n_tokens, G * 128)
-  float* scales = nullptr;  // (n_tokens, G)
+  float* scales = nullptr;  // (n_tokens, G) or (G, n_tokens)
   CodesOrder order = CodesOrder::kNatural;
 };
 

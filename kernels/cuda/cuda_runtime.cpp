@@ -17,6 +17,38 @@ cudaError_t set_shared_bytes(const void* kernel, int dynamic_shared_bytes) {
                               dynamic_shared_bytes);
 }
 
+using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
+
+// Null where the driver has none.
+EncodeTiled find_encode_tiled() {
+  void* found = nullptr;
+  cudaDriverEntryPointQueryResult result = cudaDriverEntryPointSymbolNotFound;
+#if CUDART_VERSION >= 12050
+  const cudaError_t error = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &found,
+                                                             12000, cudaEnableDefault, &result);
+#else
+  const cudaError_t error =
+      cudaGetDriverEntryPoint("cuTensorMapEncodeTiled", &found, cudaEnableDefault, &result);
+#endif
+  if (error != cudaSuccess || result != cudaDriverEntryPointSuccess) return nullptr;
+  return reinterpret_cast<EncodeTiled>(found);
+}
+
+cudaError_t encode_byte_map(CUtensorMap* map, const void* matrix, int64_t n_rows, int64_t row_bytes,
+                            int32_t box_rows) {
+  static const EncodeTiled encode = find_encode_tiled();
+  if (encode == nullptr) return cudaErrorNotSupported;
+  const cuuint64_t sizes[] = {static_cast<cuuint64_t>(row_bytes), static_cast<cuuint64_t>(n_rows)};
+  const cuuint64_t strides[] = {static_cast<cuuint64_t>(row_bytes)};
+  const cuuint32_t box[] = {128, static_cast<cuuint32_t>(box_rows)};
+  const cuuint32_t steps[] = {1, 1};
+  const CUresult result =
+      encode(map, CU_TENSOR_MAP_DATA_TYPE_UINT8, 2, const_cast<void*>(matrix), sizes, strides, box,
+             steps, CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
 const CudaRuntime runtime = {
     .get_device_count = &cudaGetDeviceCount,
     .driver_get_version = &cudaDriverGetVersion,
@@ -39,6 +71,7 @@ const CudaRuntime runtime = {
     .event_elapsed_ms = &cudaEventElapsedTime,
     .set_kernel_shared_bytes = &set_shared_bytes,
     .get_kernel_attributes = &cudaFuncGetAttributes,
+    .encode_byte_map = &encode_byte_map,
     .launch_kernel = &cudaLaunchKernel,
     .get_last_error = &cudaGetLastError,
     .get_error_name = &cudaGetErrorName,

@@ -2,6 +2,7 @@
 // or a substitute that makes the k-th call fail. Kernels are launched through it too.
 #pragma once
 
+#include <cuda.h>
 #include <cuda_runtime_api.h>
 
 #include <cstddef>
@@ -32,6 +33,11 @@ struct CudaRuntime {
   cudaError_t (*event_elapsed_ms)(float* ms, cudaEvent_t begin, cudaEvent_t end);
   cudaError_t (*set_kernel_shared_bytes)(const void* kernel, int dynamic_shared_bytes);
   cudaError_t (*get_kernel_attributes)(cudaFuncAttributes* attributes, const void* kernel);
+  // A map of an (n_rows, row_bytes) matrix of bytes in device memory for cp.async.bulk.tensor, in
+  // boxes of box_rows x 128 bytes with the 128-byte swizzle; rows past the end read as zeros. The
+  // driver's function, which is looked up: libcuda is not linked.
+  cudaError_t (*encode_byte_map)(CUtensorMap* map, const void* matrix, int64_t n_rows,
+                                 int64_t row_bytes, int32_t box_rows);
   cudaError_t (*launch_kernel)(const void* kernel, dim3 grid, dim3 block, void** arguments,
                                size_t shared_bytes, cudaStream_t stream);
   cudaError_t (*get_last_error)();  // also takes back what is not sticky

@@ -194,7 +194,7 @@ __global__ void __launch_bounds__(S::kThreads, tile_ctas_per_sm(S::kTile))
   if (threadIdx.x == 0) {
     for (int stage = 0; stage < S::kStages; ++stage) {
       mbarrier_init(full + stage * 8, S::kThreads);
-      mbarrier_init(empty + stage * 8, S::kWarps);
+      mbarrier_init(empty + stage * 8, S::kThreads);
     }
   }
   __syncthreads();
@@ -218,8 +218,7 @@ __global__ void __launch_bounds__(S::kThreads, tile_ctas_per_sm(S::kTile))
     const int32_t stage = group % S::kStages;
     mbarrier_wait(full + stage * 8, group / S::kStages & 1);
     multiply_group<S>(shared + stage * S::kStageBytes, args.multiplier, row_warp, token_warp, acc);
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) mbarrier_arrive(empty + stage * 8);
+    mbarrier_arrive(empty + stage * 8);
   }
 
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;

@@ -4,26 +4,33 @@
 #include "kernels/cuda/int8_linear_decode.h"
 #include "kernels/cuda/int8_linear_dp4a.h"
 #include "kernels/cuda/int8_linear_prefill.h"
+#include "kernels/cuda/int8_linear_wgmma.h"
 #include "kernels/cuda/linear_select.h"
 
 namespace flexq {
 namespace {
 
-LinearConfig select(const CudaLaunch& launch, const CudaMatrix& w, int64_t n_tokens) {
+LinearConfig select(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
+                    int64_t n_tokens, CudaStore store) {
+  const CudaMatrix& first = parts.front().w;
+  int64_t n_rows = 0;
+  for (const CudaLinearPart& part : parts)
+    n_rows += part.w.rows;
   return select_linear({.sm = launch.sm,
                         .n_sms = launch.n_sms,
-                        .family = w.family,
-                        .weight_bits = weight_bits(w.format),
-                        .n_rows = w.rows,
-                        .n_cols = w.cols,
-                        .n_tokens = n_tokens});
+                        .family = first.family,
+                        .weight_bits = weight_bits(first.format),
+                        .n_rows = n_rows,
+                        .n_cols = first.cols,
+                        .n_tokens = n_tokens,
+                        .gated = store == CudaStore::kSiluMul});
 }
 
 // A part by a kernel that knows one matrix. store: kSet or kAdd.
 cudaError_t multiply_part(const CudaLaunch& launch, const CudaLinearPart& part, CudaQuantized x,
                           int32_t bits, int64_t n_tokens, CudaStore store, uint8_t* scratch) {
   const CudaMatrix& w = part.w;
-  const LinearConfig config = select(launch, w, n_tokens);
+  const LinearConfig config = select(launch, {&part, 1}, n_tokens, store);
   if (config.kernel == LinearKernel::kBinary)
     return cuda_linear_btc(launch, w, x, bits, n_tokens, part.bias, store, part.out, scratch);
 
@@ -57,8 +64,7 @@ bool is_joint(std::span<const CudaLinearPart> parts, CudaStore store) {
   const CudaMatrix& first = parts.front().w;
   if (!is_grouped(first.format)) return false;
   for (const CudaLinearPart& part : parts) {
-    if (part.w.cols != first.cols || part.w.format != first.format ||
-        part.w.family != first.family)
+    if (part.w.cols != first.cols || part.w.format != first.format || part.w.family != first.family)
       return false;
   }
   return store != CudaStore::kSiluMul || (parts.size() == 2 && parts[1].w.rows == first.rows);
@@ -76,6 +82,9 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
   if (!is_joint(parts, store)) return cudaErrorInvalidValue;
   if (x.order != codes_order(launch.sm, parts.front().w.family, n_tokens))
     return cudaErrorInvalidValue;
+  const LinearConfig config = select(launch, parts, n_tokens, store);
+  if (config.kernel == LinearKernel::kInt8Wgmma)
+    return int8_linear_wgmma(launch, parts, x, n_tokens, store, config.wgmma);
   for (const CudaLinearPart& part : parts) {
     const cudaError_t error =
         multiply_part(launch, part, x, bits, n_tokens,

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/cuda_family.h"
+#include "kernels/cuda/wgmma_shape.h"
 #include "kernels/layout/cuda_int8_layout.h"
 
 namespace flexq {
@@ -21,6 +22,7 @@ enum class LinearKernel : int32_t {
   kInt8Dp4a,     // int8_linear_dp4a.cu
   kInt8Decode,   // int8_linear_decode.cu
   kInt8Prefill,  // int8_linear_prefill.cu
+  kInt8Wgmma,    // int8_linear_wgmma.cu
 };
 
 // Rows x tokens of a CTA of the prefill kernel.
@@ -37,22 +39,81 @@ constexpr int64_t tile_ctas_per_sm(Int8Tile tile) {
   return tile == Int8Tile::k128x64 ? 2 : tile == Int8Tile::k64x64 ? 3 : 4;
 }
 
+// Rows x tokens that a CTA of the wgmma kernel works on at a time: walking a stretch of all rows
+// (few tokens), or in tiles.
+enum class WgmmaTile : int32_t {
+  kWalk64x16,
+  kWalk64x32,
+  kWalk64x64,
+  kWalk64x128,
+  kWalk128x16,
+  kWalk128x32,
+  kWalk128x64,
+  kWalk256x16,
+  kWalk256x32,
+  kTile128x64,
+  kTile128x128,
+  kTile128x192,
+};
+inline constexpr WgmmaTile kWgmmaTiles[] = {
+    WgmmaTile::kWalk64x16,  WgmmaTile::kWalk64x32,   WgmmaTile::kWalk64x64,
+    WgmmaTile::kWalk64x128, WgmmaTile::kWalk128x16,  WgmmaTile::kWalk128x32,
+    WgmmaTile::kWalk128x64, WgmmaTile::kWalk256x16,  WgmmaTile::kWalk256x32,
+    WgmmaTile::kTile128x64, WgmmaTile::kTile128x128, WgmmaTile::kTile128x192};
+
+// Steps are as wide as registers allow without spilling. Two groups in a stage make pieces of 3 KB.
+constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
+  constexpr bool kStretches = true;
+  switch (tile) {
+    case WgmmaTile::kWalk64x16:
+      return {1, 16, 16, 8, 2, 1, kStretches};
+    case WgmmaTile::kWalk64x32:
+      return {1, 32, 32, 8, 2, 1, kStretches};
+    case WgmmaTile::kWalk64x64:
+      return {1, 64, 64, 6, 2, 1, kStretches};
+    case WgmmaTile::kWalk64x128:
+      return {1, 128, 64, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk128x16:
+      return {2, 16, 16, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk128x32:
+      return {2, 32, 32, 5, 2, 1, kStretches};
+    case WgmmaTile::kWalk128x64:
+      return {2, 64, 32, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk256x16:
+      return {4, 16, 16, 6, 1, 1, kStretches};
+    case WgmmaTile::kWalk256x32:
+      return {4, 32, 16, 3, 2, 1, kStretches};
+    case WgmmaTile::kTile128x64:
+      return {2, 64, 32, 8, 1, 1};
+    case WgmmaTile::kTile128x128:
+      return {2, 128, 64, 6, 1, 2};
+    case WgmmaTile::kTile128x192:
+      return {2, 192, 64, 5, 1, 2};
+  }
+  return {};
+}
+
+// From here on the wgmma kernel multiplies on sm_90; fewer tokens are the decode kernels'.
+inline constexpr int64_t kWgmmaMinTokens = 9;
+
 // One product to compute.
 struct LinearProblem {
   int32_t sm = 0;  // compute capability: 90 for 9.0
   int32_t n_sms = 0;
   CudaFamily family = CudaFamily::kInt8;
   int32_t weight_bits = 6;
-  int64_t n_rows = 0;
+  int64_t n_rows = 0;  // of all parts together
   int64_t n_cols = 0;
   int64_t n_tokens = 0;
+  bool gated = false;  // silu(gate) * up of two parts
 };
 
 struct LinearConfig {
   LinearKernel kernel = LinearKernel::kInt8Dp4a;
-  Int8Tile tile = Int8Tile::k32x32;  // of kInt8Prefill
-  int32_t n_stages = 0;              // of kInt8Decode
-  bool resident = false;             // of kInt8Decode: activations stay in shared memory
+  Int8Tile tile = Int8Tile::k32x32;          // of kInt8Prefill
+  WgmmaTile wgmma = WgmmaTile::kTile128x64;  // of kInt8Wgmma
+  int32_t n_stages = 0;                      // of kInt8Decode
+  bool resident = false;                     // of kInt8Decode: activations stay in shared memory
   const char* reason = "";
 };
 

@@ -109,6 +109,14 @@ TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a
                                              cuda_int8::n_groups(n_cols),
                                              config.resident) <= shared_bytes_per_cta(sm));
             }
+            CHECK((config.kernel == LinearKernel::kInt8Wgmma) == (sm == 90 && n_tokens >= 9));
+            CHECK((codes_order(sm, CudaFamily::kInt8, n_tokens) == CodesOrder::kTensor) ==
+                  (config.kernel == LinearKernel::kInt8Wgmma));
+            if (config.kernel == LinearKernel::kInt8Wgmma) {
+              const WgmmaShape shape = wgmma_shape(config.wgmma);
+              CHECK(wgmma_shared_bytes(bits, shape) <= shared_bytes_per_cta(sm));
+              if (shape.stretches) CHECK(n_tokens <= shape.tokens);
+            }
             if (config.kernel == LinearKernel::kInt8Prefill)
               CHECK(int8_prefill_shared_bytes(bits, config.tile) <= shared_bytes_per_cta(sm));
           }
@@ -118,10 +126,46 @@ TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a
   }
 }
 
+TEST_CASE("linear_select: the wgmma kernel's shapes follow tokens and rows") {
+  const auto tile = [](int64_t n_rows, int64_t n_tokens, bool gated = false) {
+    const LinearConfig config = select_linear({.sm = 90,
+                                               .n_sms = 132,
+                                               .n_rows = n_rows,
+                                               .n_cols = 4096,
+                                               .n_tokens = n_tokens,
+                                               .gated = gated});
+    CHECK(config.kernel == LinearKernel::kInt8Wgmma);
+    return config.wgmma;
+  };
+  CHECK(tile(4096, 9) == WgmmaTile::kWalk64x16);
+  CHECK(tile(4096, 17, true) == WgmmaTile::kWalk128x32);
+  CHECK(tile(12288, 16) == WgmmaTile::kWalk128x16);
+  CHECK(tile(57344, 32) == WgmmaTile::kWalk256x32);
+  CHECK(tile(57344, 64) == WgmmaTile::kWalk64x64);
+  CHECK(tile(57344, 64, true) == WgmmaTile::kWalk128x64);
+  CHECK(tile(4096, 65) == WgmmaTile::kWalk64x128);
+  CHECK(tile(12288, 128) == WgmmaTile::kTile128x128);
+  CHECK(tile(4096, 129) == WgmmaTile::kTile128x64);
+  CHECK(tile(4096, 1024) == WgmmaTile::kTile128x128);
+  CHECK(tile(57344, 4096) == WgmmaTile::kTile128x192);
+}
+
+TEST_CASE("linear_select: every shape of the wgmma kernel fits a multiprocessor of Hopper") {
+  for (const WgmmaTile tile : kWgmmaTiles) {
+    for (const int32_t bits : {6, 8}) {
+      CHECK(wgmma_shared_bytes(bits, wgmma_shape(tile)) <= shared_bytes_per_cta(90));
+      CHECK(wgmma_stages(bits, wgmma_shape(tile)) >= 2);
+    }
+  }
+}
+
 TEST_CASE("linear_select: bit planes go to the binary kernel, one token on an H200 to decode") {
   LinearProblem problem{.sm = 90, .n_sms = 132, .n_rows = 4096, .n_cols = 4096, .n_tokens = 1};
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Decode);
   problem.n_tokens = 2048;
+  CHECK(select_linear(problem).kernel == LinearKernel::kInt8Wgmma);
+  CHECK(select_linear(problem).wgmma == WgmmaTile::kTile128x192);
+  problem.sm = 80;
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Prefill);
   CHECK(select_linear(problem).tile == Int8Tile::k128x64);
   problem.family = CudaFamily::kBinary;

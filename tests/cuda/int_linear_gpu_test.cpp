@@ -1,9 +1,13 @@
 // The integer linear layers on the GPU against exact integers and against the documented order of
 // sums on the host, bit for bit.
+#include <memory>
+
 #include "cuda/int_linear_test_support.h"
+#include "kernels/cpu/cpu_kernels.h"
 #include "kernels/cuda/int8_linear_decode.h"
 #include "kernels/cuda/int8_linear_dp4a.h"
 #include "kernels/cuda/int8_linear_prefill.h"
+#include "kernels/cuda/int8_linear_wgmma.h"
 
 using namespace flexq;
 using namespace flexq::test;
@@ -110,6 +114,80 @@ void check_product(const CudaLaunch& launch, CudaFamily family, const IntProduct
   check_same_bits(out.get(), stride, added, p.n_rows, p.name() + " added");
 }
 
+// Matrices of one K and one input, in one call into poisoned rows that are further apart than they
+// are long. By `tile` of the wgmma kernel where it is given, else as cuda_linear_int() chooses.
+void check_joint(const CudaLaunch& launch, CudaFamily family, Random& random,
+                 const Precision& precision, const std::vector<int64_t>& rows, int64_t n_cols,
+                 int64_t n_tokens, CudaStore store, const WgmmaTile* tile = nullptr) {
+  std::vector<IntProduct> products;
+  for (const int64_t n_rows : rows) {
+    products.push_back(random_product(random, precision.format, precision.activation_bits, n_rows,
+                                      n_cols, n_tokens));
+    products.back().x_codes = products.front().x_codes;
+    products.back().x_scales = products.front().x_scales;
+  }
+  const IntProduct& first = products.front();
+  std::vector<std::unique_ptr<DeviceProduct>> on_device;
+  std::vector<std::unique_ptr<DeviceArray<float>>> outs;
+  std::vector<std::vector<float>> before;
+  std::vector<CudaLinearPart> parts;
+  int64_t scratch_bytes = 16;
+  for (const IntProduct& p : products) {
+    on_device.push_back(std::make_unique<DeviceProduct>(launch, p, family));
+    if (!on_device.back()->available()) return;
+    const int64_t stride = p.n_rows + 5;
+    outs.push_back(std::make_unique<DeviceArray<float>>(n_tokens * stride));
+    before.push_back(random.reals(n_tokens * stride, -1.0f, 1.0f));
+    if (store == CudaStore::kAdd) outs.back()->set(before.back());
+    const bool has_bias = random.integer(0, 1) == 1;
+    parts.push_back({on_device.back()->matrix(),
+                     has_bias ? on_device.back()->bias() : nullptr,
+                     {outs.back()->data(), stride}});
+    scratch_bytes =
+        std::max(scratch_bytes, cuda_linear_int_scratch_bytes(p.n_rows, n_cols, n_tokens));
+  }
+  const DeviceArray<uint8_t> scratch(scratch_bytes);
+  const DeviceActivations x(
+      first, 0, n_tokens,
+      tile != nullptr ? CodesOrder::kTensor : codes_order(launch.sm, family, n_tokens));
+  check_cuda(tile != nullptr ? int8_linear_wgmma(launch, parts, x.get(), n_tokens, store, *tile)
+                             : cuda_linear_int(launch, parts, x.get(), precision.activation_bits,
+                                               n_tokens, store, scratch.data()));
+  std::vector<std::vector<float>> expected;
+  for (size_t i = 0; i < products.size(); ++i) {
+    const IntProduct& p = products[i];
+    expected.push_back(host_outputs(p));
+    for (int64_t t = 0; t < n_tokens; ++t) {
+      for (int64_t row = 0; row < p.n_rows; ++row) {
+        float& value = expected[i][static_cast<size_t>(t * p.n_rows + row)];
+        if (parts[i].bias != nullptr) value += p.bias[static_cast<size_t>(row)];
+        if (store == CudaStore::kAdd)
+          value = before[i][static_cast<size_t>(t * (p.n_rows + 5) + row)] + value;
+      }
+    }
+  }
+  if (store == CudaStore::kSiluMul) {
+    std::vector<float> product(expected[0].size());
+    portable_kernels().silu_mul(expected[0].data(), expected[1].data(),
+                                static_cast<int64_t>(product.size()), product.data());
+    expected = {product};
+  }
+  for (size_t i = 0; i < expected.size(); ++i) {
+    const std::string name =
+        first.name() + " part " + std::to_string(i) + " of " + std::to_string(rows.size()) +
+        " store " + std::to_string(static_cast<int>(store)) +
+        (tile != nullptr ? " tile " + std::to_string(static_cast<int>(*tile)) : "");
+    const int64_t n_rows = products[i].n_rows;
+    const std::vector<float> got = outs[i]->get();
+    check_same_bits(got, n_rows + 5, expected[i], n_rows, name);
+    for (int64_t t = 0; t < n_tokens && store != CudaStore::kAdd; ++t) {
+      for (int64_t row = n_rows; row < n_rows + 5; ++row)
+        REQUIRE_MESSAGE(std::isnan(got[static_cast<size_t>(t * (n_rows + 5) + row)]),
+                        name << ": wrote past row " << t);
+    }
+  }
+}
+
 }  // namespace
 
 TEST_CASE("T25_cuda_int32_group_dots: 10,000 random shapes, INT8 tensor cores") {
@@ -138,6 +216,67 @@ TEST_CASE("int_linear: outputs have the bits of the documented order") {
                          random.integer(1, 700), random.integer(1, 2500),
                          round % 2 == 0 ? random.integer(1, 40) : random.integer(1, 300)));
     }
+  }
+}
+
+TEST_CASE("int_linear: joint products, residual, bias and silu") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  for (const CudaFamily family : {CudaFamily::kInt8, CudaFamily::kBinary}) {
+    Random random(2507);
+    for (int round = 0; round < 90; ++round) {
+      Precision precision = kPrecisions[round % 3];
+      if (family == CudaFamily::kBinary) precision.format = WeightFormat::kInt6Group;
+      const auto store = static_cast<CudaStore>(round / 3 % 3);
+      std::vector<int64_t> rows = {random.integer(1, 400)};
+      if (store == CudaStore::kSiluMul) {
+        rows.push_back(rows.front());
+      } else {
+        for (int64_t i = random.integer(0, 2); i > 0; --i)
+          rows.push_back(random.integer(1, 300));
+      }
+      const int64_t n_tokens = random.integer(1, round % 2 == 0 ? 20 : 300);
+      check_joint(launch, family, random, precision, rows, random.integer(1, 1500), n_tokens,
+                  store);
+    }
+  }
+}
+
+TEST_CASE("int_linear: every tile of the wgmma kernel, tokens around its edges") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch) || launch.sm != 90) return;
+  Random random(2508);
+  int round = 0;
+  for (const WgmmaTile tile : kWgmmaTiles) {
+    const WgmmaShape shape = wgmma_shape(tile);
+    for (const int64_t edge : {shape.step_tokens, shape.tokens, 2 * shape.tokens}) {
+      for (const int64_t n_tokens : {edge - 1, edge, edge + 1}) {
+        if (shape.stretches && n_tokens > shape.tokens) continue;
+        for (const CudaStore store : {CudaStore::kSet, CudaStore::kAdd, CudaStore::kSiluMul}) {
+          if (store == CudaStore::kSiluMul && shape.warpgroups == 1) continue;
+          // One group, an odd and an even number; rows of one unit and of more than all CTAs have.
+          const int64_t groups = round % 5 + 1;
+          const int64_t n_rows = round % 7 == 6 ? 16 * 300 + 3 : random.integer(1, 700);
+          check_joint(launch, CudaFamily::kInt8, random, kPrecisions[round % 3],
+                      store == CudaStore::kSiluMul ? std::vector<int64_t>{n_rows, n_rows}
+                                                   : std::vector<int64_t>{n_rows, 40},
+                      groups * 128 - random.integer(0, 60), n_tokens, store, &tile);
+          ++round;
+        }
+      }
+    }
+  }
+}
+
+// Small enough for compute-sanitizer: --tool racecheck.
+TEST_CASE("int_linear: one product of each wgmma tile") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch) || launch.sm != 90) return;
+  Random random(2509);
+  for (const WgmmaTile tile : kWgmmaTiles) {
+    const WgmmaShape shape = wgmma_shape(tile);
+    check_joint(launch, CudaFamily::kInt8, random, kPrecisions[1], {300, 300}, 1100, shape.tokens,
+                shape.warpgroups == 1 ? CudaStore::kAdd : CudaStore::kSiluMul, &tile);
   }
 }
 

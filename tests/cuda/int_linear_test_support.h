@@ -33,6 +33,7 @@ inline const CudaRuntime& test_runtime() {
     table.set_kernel_shared_bytes = [](const void* kernel, int bytes) {
       return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     };
+    table.encode_byte_map = linked_cuda_runtime().encode_byte_map;
     table.launch_kernel = [](const void* kernel, dim3 grid, dim3 block, void** arguments,
                              size_t shared_bytes, cudaStream_t stream) {
       return cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);
@@ -243,16 +244,46 @@ inline std::vector<float> host_outputs(const IntProduct& p) {
   return out;
 }
 
-// The codes of a product's activations in CodesOrder::kTensor.
-inline std::vector<int8_t> tensor_codes(const IntProduct& p) {
-  std::vector<int8_t> codes(p.x_codes.size());
-  for (size_t group = 0; group < codes.size(); group += kGroupSize) {
-    for (int32_t word = 0; word < 32; ++word)
-      std::memcpy(codes.data() + group + cuda_int8::tensor_word(word) * 4,
-                  p.x_codes.data() + group + word * 4, 4);
+// Activations of tokens [first, first + n_tokens) of a product on the device, in either order.
+class DeviceActivations {
+ public:
+  DeviceActivations(const IntProduct& p, int64_t first, int64_t n_tokens, CodesOrder order)
+      : order_(order),
+        codes_(arranged_codes(p, first, n_tokens, order)),
+        scales_(arranged_scales(p, first, n_tokens, order)) {}
+  CudaQuantized get() const { return {codes_.data(), scales_.data(), order_}; }
+
+ private:
+  static std::vector<int8_t> arranged_codes(const IntProduct& p, int64_t first, int64_t n_tokens,
+                                            CodesOrder order) {
+    const int64_t row = p.groups * kGroupSize;
+    const std::vector<int8_t> natural(p.x_codes.begin() + first * row,
+                                      p.x_codes.begin() + (first + n_tokens) * row);
+    if (order == CodesOrder::kNatural) return natural;
+    std::vector<int8_t> codes(natural.size());
+    for (size_t group = 0; group < codes.size(); group += kGroupSize) {
+      for (int32_t word = 0; word < 32; ++word)
+        std::memcpy(codes.data() + group + cuda_int8::tensor_word(word) * 4,
+                    natural.data() + group + word * 4, 4);
+    }
+    return codes;
   }
-  return codes;
-}
+  static std::vector<float> arranged_scales(const IntProduct& p, int64_t first, int64_t n_tokens,
+                                            CodesOrder order) {
+    std::vector<float> scales;
+    const auto at = [&](int64_t t, int64_t g) {
+      return p.x_scales[static_cast<size_t>((first + t) * p.groups + g)];
+    };
+    for (int64_t i = 0; i < n_tokens * p.groups; ++i)
+      scales.push_back(order == CodesOrder::kNatural ? at(i / p.groups, i % p.groups)
+                                                     : at(i % n_tokens, i / n_tokens));
+    return scales;
+  }
+
+  CodesOrder order_;
+  DeviceArray<int8_t> codes_;
+  DeviceArray<float> scales_;
+};
 
 // A product's operands on the device, weights packed there.
 class DeviceProduct {
@@ -261,7 +292,6 @@ class DeviceProduct {
       : values_(cuda_int8::codes_bytes(p.n_rows, p.n_cols, 8)),
         scales_(cuda_int8::scales_bytes(p.n_rows, p.n_cols)),
         x_codes_(p.x_codes),
-        x_tensor_codes_(tensor_codes(p)),
         x_scales_(p.x_scales),
         bias_(p.bias),
         scratch_(cuda_linear_int_scratch_bytes(p.n_rows, p.n_cols, p.n_tokens) + 16) {
@@ -282,10 +312,7 @@ class DeviceProduct {
   bool available() const { return pack_error_ != cudaErrorNotSupported; }
   cudaError_t pack_error() const { return pack_error_; }
   const CudaMatrix& matrix() const { return matrix_; }
-  CudaQuantized x(CodesOrder order = CodesOrder::kNatural) const {
-    return {order == CodesOrder::kNatural ? x_codes_.data() : x_tensor_codes_.data(),
-            x_scales_.data(), order};
-  }
+  CudaQuantized x() const { return {x_codes_.data(), x_scales_.data()}; }
   const float* bias() const { return bias_.data(); }
   uint8_t* scratch() const { return scratch_.data(); }
 
@@ -293,7 +320,6 @@ class DeviceProduct {
   DeviceArray<uint8_t> values_;
   DeviceArray<uint8_t> scales_;
   DeviceArray<int8_t> x_codes_;
-  DeviceArray<int8_t> x_tensor_codes_;
   DeviceArray<float> x_scales_;
   DeviceArray<float> bias_;
   DeviceArray<uint8_t> scratch_;
@@ -305,12 +331,12 @@ class DeviceProduct {
 inline cudaError_t multiply(const CudaLaunch& launch, const IntProduct& p,
                             const DeviceProduct& device, int64_t first, int64_t n_tokens,
                             const float* bias, CudaStore store, CudaRows out) {
-  CudaQuantized x = device.x(codes_order(launch.sm, device.matrix().family, n_tokens));
-  x.codes += first * p.groups * kGroupSize;
-  x.scales += first * p.groups;
+  const DeviceActivations x(p, first, n_tokens,
+                            codes_order(launch.sm, device.matrix().family, n_tokens));
   const CudaLinearPart part = {device.matrix(), bias, out};
-  return cuda_linear_int(launch, {&part, 1}, x, p.activation_bits, n_tokens, store,
-                         device.scratch());
+  const cudaError_t error = cuda_linear_int(launch, {&part, 1}, x.get(), p.activation_bits,
+                                            n_tokens, store, device.scratch());
+  return error != cudaSuccess ? error : cudaDeviceSynchronize();
 }
 
 // memcmp of two (n_rows, n) matrices, the first with rows `stride` apart, with the first mismatch

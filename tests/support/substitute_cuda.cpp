@@ -196,6 +196,11 @@ struct SubstituteCuda::Functions {
     const std::lock_guard lock(mutex);
     return self().enter("set_kernel_shared_bytes");
   }
+  static cudaError_t encode_byte_map(CUtensorMap* map, const void*, int64_t, int64_t, int32_t) {
+    const std::lock_guard lock(mutex);
+    *map = {};
+    return self().enter("encode_byte_map");
+  }
   static cudaError_t get_kernel_attributes(cudaFuncAttributes* attributes, const void*) {
     const std::lock_guard lock(mutex);
     *attributes = {};
@@ -262,6 +267,7 @@ const CudaRuntime& SubstituteCuda::runtime() {
       .event_elapsed_ms = &F::event_elapsed_ms,
       .set_kernel_shared_bytes = &F::set_kernel_shared_bytes,
       .get_kernel_attributes = &F::get_kernel_attributes,
+      .encode_byte_map = &F::encode_byte_map,
       .launch_kernel = &F::launch_kernel,
       .get_last_error = &F::get_last_error,
       .get_error_name = &F::get_error_name,
