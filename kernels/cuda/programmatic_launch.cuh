@@ -21,4 +21,10 @@ __device__ inline void let_next_kernel_start() {
 #endif
 }
 
+// For kernels with nothing to do ahead of the wait.
+__device__ inline void take_turn() {
+  wait_for_kernel_before();
+  let_next_kernel_start();
+}
+
 }  // namespace flexq

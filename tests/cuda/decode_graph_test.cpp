@@ -51,7 +51,7 @@ TEST_CASE("a decode step is launched at first, then captured, then replayed in o
   const int64_t calls_before = calls_of("launch_kernel");  // packed weights
   REQUIRE_OK(decoder.step());
   const int64_t n_launches = cuda.launches() - before;
-  CHECK(n_launches > 10);
+  CHECK(n_launches >= 5);
   CHECK(calls_of("stream_begin_capture") == 0);
   for (int i = 1; i <= 3; ++i) {
     REQUIRE_OK(decoder.step());
@@ -96,7 +96,7 @@ TEST_CASE("without memory for a graph a step goes on launch by launch") {
     REQUIRE_OK(decoder.step());
     CHECK(cuda.failed());
     const int64_t n_launches = cuda.launches() - before;
-    CHECK(n_launches > 10);
+    CHECK(n_launches >= 5);
     const int64_t graph_launches = calls_of("graph_launch");
     REQUIRE_OK(decoder.step());
     CHECK(cuda.launches() == before + 2 * n_launches);

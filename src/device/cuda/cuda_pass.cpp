@@ -1,7 +1,8 @@
 #include "device/cuda/cuda_pass.h"
 
 #include "device/cuda/cuda_tensor.h"
-#include "kernels/cuda/linear_select.h"
+#include "kernels/cuda/attention_decode_shape.h"
+#include "kernels/cuda/fused_linear_shape.h"
 
 namespace flexq {
 namespace {
@@ -54,6 +55,13 @@ Status CudaPass::multiply_joint(const Source& source, std::span<const Output> ou
   CudaLinearPart parts[kMaxLinearParts];
   for (size_t i = 0; i < outputs.size(); ++i)
     parts[i] = {cuda_matrix(outputs[i].linear->weight), outputs[i].linear->bias, outputs[i].rows};
+  const std::span<const CudaLinearPart> joint(parts, outputs.size());
+  const FusedProblem problem = {launch_.sm, parts[0].w.family, weight_bits(parts[0].w.format),
+                                source.width, n};
+  if (fuses_quantization(problem, source.norm != nullptr)) {
+    const CudaSource row = {source.rows.data, source.norm, shape_.rms_norm_eps};
+    return check(cuda_linear_fused(launch_, joint, row, bits, store), "linear layer");
+  }
   CudaQuantized codes = buffers_.codes;
   codes.order = codes_order(launch_.sm, parts[0].w.family, n);
   FLEXQ_RETURN_IF_ERROR(
@@ -107,12 +115,25 @@ Status CudaPass::attention_in(const DeviceLayer& layer, int32_t layer_index) con
   const Output outputs[] = {{&layer.q, buffers_.q}, {&layer.k, buffers_.k}, {&layer.v, buffers_.v}};
   FLEXQ_RETURN_IF_ERROR(
       multiply({buffers_.x, layer.attention_norm, shape_.n_embd}, outputs, CudaStore::kSet));
+  if (attends_at_once()) return Status();
   return check(cuda_rope_store(launch_, staged_.batch, kv_of(layer_index), shape_.n_heads,
                                buffers_.q, buffers_.k, buffers_.v),
                "rotation and KV cache");
 }
 
+bool CudaPass::attends_at_once() const {
+  return staged_.batch.longest_run == 1 &&
+         fuses_attention(launch_.sm, staged_.batch.n_tokens, shape_.n_heads, shape_.n_kv_heads,
+                         shape_.head_dim);
+}
+
 Status CudaPass::attention(int32_t layer_index) const {
+  if (attends_at_once()) {
+    return check(cuda_decode_attention(launch_, staged_.batch, kv_of(layer_index), shape_.n_heads,
+                                       buffers_.q, buffers_.k, buffers_.v, buffers_.attended,
+                                       buffers_.scratch),
+                 "rotation, KV cache and attention");
+  }
   return check(cuda_attention(launch_, staged_.batch, kv_of(layer_index), shape_.n_heads,
                               buffers_.q, buffers_.attended, buffers_.scratch),
                "attention");

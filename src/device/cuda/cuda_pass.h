@@ -58,6 +58,8 @@ class CudaPass {
                         CudaStore store) const;
   Status multiply_float(const CudaRows& rows, const Output& output, CudaStore store) const;
   Status silu_mul() const;
+  // Whether attention() also rotates and stores.
+  bool attends_at_once() const;
   Status check(cudaError_t error, const char* what) const { return session_.check(error, what); }
   CudaKv kv_of(int32_t layer) const;
 
