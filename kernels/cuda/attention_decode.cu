@@ -232,9 +232,9 @@ __global__ void __launch_bounds__(kKvWarps * 32, 2)
   if (has_new) store_new_rows(args, token, kv_head, table, position, shared.k, shared.v);
   for (int i = n_early; i < kDecodeRing - 1; ++i)
     copy();
+  let_next_kernel_start();
   stage_queries<kDim, Shared::kQueryStride>(args, token, kv_head, shared.q);
   __syncthreads();
-  let_next_kernel_start();
   uint32_t q[kDim / 16][4];
   read_queries<kDim, Shared::kQueryStride>(shared.q, lane, q);
 

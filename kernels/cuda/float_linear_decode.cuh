@@ -156,10 +156,9 @@ __global__ void __launch_bounds__(kMostDecodeWarps * 32, 2)
     copy_half(1, buffers + i * Shape::kBufferBytes);
     advance_copy();
   }
-  wait_for_kernel_before();
+  take_turn();
   store_activations<F::kLaneColumns>(args, activations);
   __syncthreads();
-  let_next_kernel_start();
 
   float total[kOutputsPerThread] = {};
   int parity = 0;  // of the round: which buffer, which half of the sums

@@ -154,6 +154,10 @@ struct FusedBarriers {
 
 // --- the input -----------------------------------------------------------------------------------
 
+// The next kernel may start at the wait's end and not earlier: while the kernel before holds its
+// room, some multiprocessors would get two of the next one's CTAs and others none; and its ring would
+// fill ahead of this kernel's own input.
+
 // Among the warps that multiply.
 __device__ inline void multiply_warps_meet() {
   asm volatile("bar.sync 1, %0;" ::"n"(kMultiplyThreads) : "memory");
@@ -175,7 +179,7 @@ __device__ inline void quantize_rows(const FusedArgs& args, int32_t warp,
                                      const CudaQuantized& out) {
   constexpr int32_t kAtOnce = 12;  // the 86 groups of 11008 columns over 8 warps
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
-  wait_for_kernel_before();
+  take_turn();
   for (int32_t first = warp; first < args.n_groups; first += kAtOnce * kFusedWarps) {
     float4 quads[kAtOnce];
 #pragma unroll
@@ -209,7 +213,7 @@ __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float
 #pragma unroll
     for (int32_t i = 0; i < kOwn; ++i)
       factors[lap][i] = load_quad(args.norm, column(lap, i), args.n_cols, true);
-  wait_for_kernel_before();
+  take_turn();
 #pragma unroll
   for (int32_t lap = 0; lap < kLaps; ++lap)
 #pragma unroll
@@ -243,7 +247,7 @@ __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float
 // Quantized activations of all tokens.
 template <typename S>
 __device__ inline void copy_codes(const FusedArgs& args, uint8_t* codes, float* scales) {
-  wait_for_kernel_before();
+  take_turn();
   const int32_t n_pieces = args.n_groups * static_cast<int32_t>(kGroupSize) / 16;
   for (int32_t token = 0; token < args.n_tokens; ++token) {
     const auto* from = reinterpret_cast<const uint4*>(args.x_codes) + int64_t{token} * n_pieces;
@@ -461,9 +465,6 @@ __global__ void __launch_bounds__(S::kThreads, 2)
       copy_codes<S>(args, activations, token_scales);
     }
     __syncthreads();
-    // Not earlier: the next kernel's ring would be filled ahead of this one's input, and while the
-    // kernel before still holds its room some multiprocessors would get two of its CTAs.
-    let_next_kernel_start();
     multiply<S>(args, ring, activations, buffers, barriers);
   } else {
     if (threadIdx.x == kMultiplyThreads) {
@@ -472,7 +473,7 @@ __global__ void __launch_bounds__(S::kThreads, 2)
         mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads / 32);
       }
     }
-    wait_for_kernel_before();
+    take_turn();
     __syncthreads();
     add<S>(args, buffers, token_scales, barriers);
   }

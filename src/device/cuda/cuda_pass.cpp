@@ -70,9 +70,10 @@ Status CudaPass::multiply_joint(const Source& source, std::span<const Output> ou
                                          shape_.rms_norm_eps, bits, n, codes)
                 : cuda_quantize(launch_, source.rows, source.width, bits, n, codes),
             "quantization"));
-  return check(
-      cuda_linear_int(launch_, {parts, outputs.size()}, codes, bits, n, store, buffers_.scratch),
-      "linear layer");
+  return check(fuses_linear(problem)
+                   ? cuda_linear_fused(launch_, joint, codes, n, store)
+                   : cuda_linear_int(launch_, joint, codes, bits, n, store, buffers_.scratch),
+               "linear layer");
 }
 
 Status CudaPass::multiply(const Source& source, std::span<const Output> outputs,
