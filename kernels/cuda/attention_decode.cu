@@ -92,7 +92,8 @@ __device__ inline void read_queries(const __half* q, int lane, uint32_t (&a)[kDi
   }
 }
 
-// The new key, rotated, and the new value into the cache, by all threads.
+// The new key, rotated, and the new value into the cache, by all threads, the last ones first: few
+// query heads are staged by the first warps alone, at the same time.
 __device__ inline void store_new_rows(const DecodeArgs& args, int64_t token, int32_t kv_head,
                                       const int32_t* table, int32_t position, float* k, float* v) {
   const CudaKv& kv = args.rows.kv;
@@ -100,7 +101,7 @@ __device__ inline void store_new_rows(const DecodeArgs& args, int64_t token, int
   const auto thread = static_cast<int32_t>(threadIdx.x);
   const float* k_row = args.k + token * args.k_stride + int64_t{kv_head} * kv.head_dim;
   const float* v_row = args.v + token * args.v_stride + int64_t{kv_head} * kv.head_dim;
-  for (int32_t pair = thread; pair < half; pair += kKvWarps * 32) {
+  for (int32_t pair = kKvWarps * 32 - 1 - thread; pair < half; pair += kKvWarps * 32) {
     const float2 both =
         rotate_pair(k_row, args.cos + token * half, args.sin + token * half, half, pair);
     k[pair] = both.x;
@@ -229,11 +230,11 @@ __global__ void __launch_bounds__(kKvWarps * 32, 2)
   __syncthreads();
 
   wait_for_kernel_before();
+  stage_queries<kDim, Shared::kQueryStride>(args, token, kv_head, shared.q);
   if (has_new) store_new_rows(args, token, kv_head, table, position, shared.k, shared.v);
   for (int i = n_early; i < kDecodeRing - 1; ++i)
     copy();
   let_next_kernel_start();
-  stage_queries<kDim, Shared::kQueryStride>(args, token, kv_head, shared.q);
   __syncthreads();
   uint32_t q[kDim / 16][4];
   read_queries<kDim, Shared::kQueryStride>(shared.q, lane, q);

@@ -1,8 +1,8 @@
 // The KV length of a row is cut into pieces of kPieceTokens positions. A piece leaves the largest
 // score m, the sum l of exp(score - m) and the vector o of exp(score - m) * v; pieces are added in
-// ascending order with the functions below, by the CTA that made them all, by one of the
-// CTAs that made one each, or by a second kernel:
-// the same operations on the same numbers, so the same bits.
+// ascending order with the functions below, by the CTA that made them all, by the last of the CTAs
+// that made one each, or by a second kernel: the same operations on the same numbers, so the same
+// bits.
 #pragma once
 
 #include "kernels/cuda/mma_f16.cuh"

@@ -74,7 +74,7 @@ constexpr bool fuses_linear(const FusedProblem& problem) {
              shared_bytes_per_cta(problem.sm);
 }
 // Whether it also normalizes and quantizes its input: each of its CTAs does so for itself, which
-// pays for one token only (8 tokens: 8 rows by each of 132 CTAs against 8 CTAs of a kernel).
+// would cost more than a kernel of its own where there are several rows.
 constexpr bool fuses_quantization(const FusedProblem& problem, bool norms) {
   return problem.n_tokens == 1 && fuses_linear(problem) &&
          (!norms || problem.n_cols <= kFusedNormColumns);

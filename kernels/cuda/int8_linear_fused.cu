@@ -154,10 +154,6 @@ struct FusedBarriers {
 
 // --- the input -----------------------------------------------------------------------------------
 
-// The next kernel may start at the wait's end and not earlier: while the kernel before holds its
-// room, some multiprocessors would get two of the next one's CTAs and others none; and its ring would
-// fill ahead of this kernel's own input.
-
 // Among the warps that multiply.
 __device__ inline void multiply_warps_meet() {
   asm volatile("bar.sync 1, %0;" ::"n"(kMultiplyThreads) : "memory");
@@ -179,7 +175,7 @@ __device__ inline void quantize_rows(const FusedArgs& args, int32_t warp,
                                      const CudaQuantized& out) {
   constexpr int32_t kAtOnce = 12;  // the 86 groups of 11008 columns over 8 warps
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
-  take_turn();
+  wait_for_kernel_before();
   for (int32_t first = warp; first < args.n_groups; first += kAtOnce * kFusedWarps) {
     float4 quads[kAtOnce];
 #pragma unroll
@@ -213,7 +209,7 @@ __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float
 #pragma unroll
     for (int32_t i = 0; i < kOwn; ++i)
       factors[lap][i] = load_quad(args.norm, column(lap, i), args.n_cols, true);
-  take_turn();
+  wait_for_kernel_before();
 #pragma unroll
   for (int32_t lap = 0; lap < kLaps; ++lap)
 #pragma unroll
@@ -247,7 +243,7 @@ __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float
 // Quantized activations of all tokens.
 template <typename S>
 __device__ inline void copy_codes(const FusedArgs& args, uint8_t* codes, float* scales) {
-  take_turn();
+  wait_for_kernel_before();
   const int32_t n_pieces = args.n_groups * static_cast<int32_t>(kGroupSize) / 16;
   for (int32_t token = 0; token < args.n_tokens; ++token) {
     const auto* from = reinterpret_cast<const uint4*>(args.x_codes) + int64_t{token} * n_pieces;
@@ -465,6 +461,9 @@ __global__ void __launch_bounds__(S::kThreads, 2)
       copy_codes<S>(args, activations, token_scales);
     }
     __syncthreads();
+    // Not earlier: the next kernel's ring would fill ahead of this one's input, and while the kernel
+    // before holds its room some multiprocessors would get two of the next one's CTAs, others none.
+    let_next_kernel_start();
     multiply<S>(args, ring, activations, buffers, barriers);
   } else {
     if (threadIdx.x == kMultiplyThreads) {
@@ -473,7 +472,7 @@ __global__ void __launch_bounds__(S::kThreads, 2)
         mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads / 32);
       }
     }
-    take_turn();
+    wait_for_kernel_before();
     __syncthreads();
     add<S>(args, buffers, token_scales, barriers);
   }
