@@ -432,7 +432,8 @@ FLEXQ_API flexq_status flexq_tokenizer_chat_stop_tokens(const flexq_tokenizer* t
  * ------------------------------------------------------------------------------------------- */
 
 /* One thread at a time. Everything it will ever need is allocated by flexq_context_create: no call
- * on it allocates device memory afterwards. */
+ * on it allocates device memory afterwards. (The CUDA driver keeps decode steps as graphs, a few
+ * hundred kilobytes of its own; where it finds no memory for one, decoding goes on without.) */
 typedef struct flexq_context flexq_context;
 
 typedef struct flexq_context_options flexq_context_options;
@@ -545,7 +546,8 @@ FLEXQ_API flexq_status flexq_batch_add(flexq_batch* batch, int32_t sequence, con
                                        int32_t n_tokens, int32_t output);
 
 /* From any thread: the decode call that runs with this batch, or the next one to start with it,
- * returns CANCELLED; seen between layers. Stays in force until flexq_batch_clear. */
+ * returns CANCELLED; seen between layers, on CUDA before a step of one token per sequence only.
+ * Stays in force until flexq_batch_clear. */
 FLEXQ_API void flexq_batch_cancel(flexq_batch* batch);
 
 /* Computes the batch: writes keys and values of its tokens into the cache and the wanted rows of
@@ -741,8 +743,8 @@ FLEXQ_API flexq_status flexq_generator_run(flexq_generator* generator,
                                            flexq_token_callback callback, void* user_data);
 
 /* From any thread, at any time before the release: ends this generator's call, in the prompt too
- * (between layers), with CANCELLED. A latch of this generator: a cancel before the start is not
- * lost, and no other generator sees it. */
+ * (between layers; on CUDA the computation of one token runs to its end), with CANCELLED. A latch
+ * of this generator: a cancel before the start is not lost, and no other generator sees it. */
 FLEXQ_API void flexq_generator_cancel(flexq_generator* generator);
 
 typedef struct flexq_generator_stats {

@@ -55,6 +55,13 @@ struct CudaLinearPart {
   CudaRows out;                 // (n_tokens, N)
 };
 
+// One row that a linear layer normalizes and quantizes itself; starts on 16 bytes.
+struct CudaSource {
+  const float* row = nullptr;   // (K)
+  const float* norm = nullptr;  // (K), 16-byte aligned: rms_norm(row) times this; null: as it is
+  float eps = 0;                // of the norm
+};
+
 enum class CudaStore : int32_t {
   kSet = 0,      // out = W x + b
   kAdd = 1,      // out += W x + b
@@ -102,6 +109,15 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
                             uint8_t* scratch);
 int64_t cuda_linear_int_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens);
 
+// The same for few tokens, as a link of a chain of overlapping launches (int8_linear_fused.cu).
+// From a row that the kernel quantizes itself to `bits`, one token: fuses_quantization() of
+// fused_linear_shape.h is true.
+cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
+                              const CudaSource& x, int32_t bits, CudaStore store);
+// From quantized activations in natural order: fuses_linear() is true.
+cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
+                              const CudaQuantized& x, int64_t n_tokens, CudaStore store);
+
 // Any format with fp32 activations: products in TF32 on tensor cores (weights of 6, 8 bits, fp16
 // and bf16 enter exactly or rounded to 11 bits), sums in fp32 in an order that depends on (N, K)
 // only. scratch: cuda_linear_float_scratch_bytes(). (float_linear.cu)
@@ -137,7 +153,8 @@ struct CudaBatch {
   int32_t n_runs = 0;                   // stretches of tokens of one sequence
   const int32_t* run_begins = nullptr;  // (n_runs + 1)
   int32_t longest_run = 0;              // tokens
-  int32_t most_positions = 0;           // largest position + 1
+  int32_t most_positions = 0;           // largest position + 1, or more
+  int32_t* counters = nullptr;          // (n_runs, n_kv_heads), 0 between kernels
 };
 
 // Rotates q in place (halves, as Hugging Face does) and writes rotated k and v into the cache.
@@ -150,6 +167,11 @@ cudaError_t cuda_rope_store(const CudaLaunch& launch, const CudaBatch& batch, co
 // position only, in decode and in prefill. scratch: cuda_attention_scratch_bytes().
 cudaError_t cuda_attention(const CudaLaunch& launch, const CudaBatch& batch, const CudaKv& kv,
                            int32_t n_heads, CudaRows q, CudaRows out, uint8_t* scratch);
+// cuda_rope_store and cuda_attention in one launch, for one token of each sequence; q is left as it
+// is. fuses_attention() of attention_decode_shape.h is true. (attention_decode.cu)
+cudaError_t cuda_decode_attention(const CudaLaunch& launch, const CudaBatch& batch,
+                                  const CudaKv& kv, int32_t n_heads, CudaRows q, CudaRows k,
+                                  CudaRows v, CudaRows out, uint8_t* scratch);
 int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t n_tokens,
                                      int64_t context_tokens);
 

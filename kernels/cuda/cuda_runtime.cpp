@@ -49,6 +49,30 @@ cudaError_t encode_byte_map(CUtensorMap* map, const void* matrix, int64_t n_rows
   return result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
 }
 
+cudaError_t launch_overlapping(const void* kernel, dim3 grid, dim3 block, void** arguments,
+                               size_t shared_bytes, cudaStream_t stream) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  return cudaLaunchKernelExC(&config, kernel, arguments);
+}
+
+// Other threads' calls are none of this capture's business.
+cudaError_t begin_capture(cudaStream_t stream) {
+  return cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+}
+
+cudaError_t instantiate(cudaGraphExec_t* executable, cudaGraph_t graph) {
+  return cudaGraphInstantiate(executable, graph, 0);
+}
+
 const CudaRuntime runtime = {
     .get_device_count = &cudaGetDeviceCount,
     .driver_get_version = &cudaDriverGetVersion,
@@ -73,6 +97,13 @@ const CudaRuntime runtime = {
     .get_kernel_attributes = &cudaFuncGetAttributes,
     .encode_byte_map = &encode_byte_map,
     .launch_kernel = &cudaLaunchKernel,
+    .launch_overlapping_kernel = &launch_overlapping,
+    .stream_begin_capture = &begin_capture,
+    .stream_end_capture = &cudaStreamEndCapture,
+    .graph_destroy = &cudaGraphDestroy,
+    .graph_instantiate = &instantiate,
+    .graph_exec_destroy = &cudaGraphExecDestroy,
+    .graph_launch = &cudaGraphLaunch,
     .get_last_error = &cudaGetLastError,
     .get_error_name = &cudaGetErrorName,
     .get_error_string = &cudaGetErrorString,

@@ -40,6 +40,19 @@ struct CudaRuntime {
                                  int64_t row_bytes, int32_t box_rows);
   cudaError_t (*launch_kernel)(const void* kernel, dim3 grid, dim3 block, void** arguments,
                                size_t shared_bytes, cudaStream_t stream);
+  // The kernel may start while the one before it in the stream still runs, and waits for it itself
+  // (programmatic_launch.cuh). From sm_90 on.
+  cudaError_t (*launch_overlapping_kernel)(const void* kernel, dim3 grid, dim3 block,
+                                           void** arguments, size_t shared_bytes,
+                                           cudaStream_t stream);
+  // What this thread queues on the stream from begin to end is not run but becomes a graph; null
+  // where that failed. The stream is an ordinary one again after every end.
+  cudaError_t (*stream_begin_capture)(cudaStream_t stream);
+  cudaError_t (*stream_end_capture)(cudaStream_t stream, cudaGraph_t* graph);
+  cudaError_t (*graph_destroy)(cudaGraph_t graph);
+  cudaError_t (*graph_instantiate)(cudaGraphExec_t* executable, cudaGraph_t graph);
+  cudaError_t (*graph_exec_destroy)(cudaGraphExec_t executable);
+  cudaError_t (*graph_launch)(cudaGraphExec_t executable, cudaStream_t stream);
   cudaError_t (*get_last_error)();  // also takes back what is not sticky
   const char* (*get_error_name)(cudaError_t error);
   const char* (*get_error_string)(cudaError_t error);
@@ -56,10 +69,15 @@ struct CudaLaunch {
   int32_t n_sms = 0;  // multiprocessors
 };
 
+enum class LaunchOrder : bool {
+  kAfter,    // starts when the kernel before it has ended
+  kOverlaps  // may start earlier where the GPU can: the kernel calls wait_for_kernel_before()
+};
+
 // Launches `kernel` with exactly its parameter types. Asks for shared memory beyond 48 KiB first.
 template <typename... Params, typename... Args>
-cudaError_t launch(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid, dim3 block,
-                   size_t shared_bytes, const Args&... args) {
+cudaError_t launch_in_order(const CudaLaunch& where, LaunchOrder order, void (*kernel)(Params...),
+                            dim3 grid, dim3 block, size_t shared_bytes, const Args&... args) {
   static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter");
   const auto* entry = reinterpret_cast<const void*>(kernel);
   // What every launch may have is 48 KiB, static shared memory included: 16 KiB of that at most.
@@ -69,11 +87,28 @@ cudaError_t launch(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid
         where.runtime->set_kernel_shared_bytes(entry, static_cast<int>(shared_bytes));
     if (error != cudaSuccess) return error;
   }
+  const auto queue = order == LaunchOrder::kOverlaps && where.sm >= 90
+                         ? where.runtime->launch_overlapping_kernel
+                         : where.runtime->launch_kernel;
   const auto call = [&](Params... params) {
     void* arguments[] = {static_cast<void*>(&params)..., nullptr};
-    return where.runtime->launch_kernel(entry, grid, block, arguments, shared_bytes, where.stream);
+    return queue(entry, grid, block, arguments, shared_bytes, where.stream);
   };
   return call(static_cast<Params>(args)...);
+}
+
+template <typename... Params, typename... Args>
+cudaError_t launch(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid, dim3 block,
+                   size_t shared_bytes, const Args&... args) {
+  return launch_in_order(where, LaunchOrder::kAfter, kernel, grid, block, shared_bytes, args...);
+}
+
+// For kernels that call wait_for_kernel_before() ahead of everything that the kernels before it
+// write or read.
+template <typename... Params, typename... Args>
+cudaError_t launch_overlapping(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid,
+                               dim3 block, size_t shared_bytes, const Args&... args) {
+  return launch_in_order(where, LaunchOrder::kOverlaps, kernel, grid, block, shared_bytes, args...);
 }
 
 }  // namespace flexq

@@ -45,7 +45,7 @@ DecodeLaunch plan_decode(const CudaLaunch& where, const LinearArgs& args) {
 template <WeightFormat kFormat>
 cudaError_t launch_decode(const CudaLaunch& where, const LinearArgs& args,
                           const DecodeLaunch& plan) {
-  return launch(
+  return launch_overlapping(
       where, float_linear::float_linear_decode<kFormat>, dim3(static_cast<unsigned>(plan.ctas)),
       dim3(static_cast<unsigned>(plan.n_warps * 32)), static_cast<size_t>(plan.shared_bytes), args);
 }

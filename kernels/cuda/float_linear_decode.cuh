@@ -14,6 +14,7 @@
 #pragma once
 
 #include "kernels/cuda/float_weight_fragments.cuh"
+#include "kernels/cuda/programmatic_launch.cuh"
 
 namespace flexq::float_linear {
 
@@ -93,7 +94,6 @@ __global__ void __launch_bounds__(kMostDecodeWarps * 32, 2)
   // Halves on their way while one is waited for: three, or two where it needs the half after it.
   constexpr int kPending = F::kHalvesApart ? 3 : 2;
   extern __shared__ __align__(128) uint8_t decode_shared[];
-
   const auto n_threads = static_cast<int>(blockDim.x);
   const int n_warps = n_threads / 32;
   const int warp = static_cast<int>(threadIdx.x) / 32;
@@ -156,6 +156,7 @@ __global__ void __launch_bounds__(kMostDecodeWarps * 32, 2)
     copy_half(1, buffers + i * Shape::kBufferBytes);
     advance_copy();
   }
+  take_turn();
   store_activations<F::kLaneColumns>(args, activations);
   __syncthreads();
 

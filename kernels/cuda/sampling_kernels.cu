@@ -6,6 +6,7 @@
 // same order) where the host adds one token after the other. A token can therefore differ from the
 // host's only where a running sum comes within some 1e-13 of the total to a bound. Sums of equal
 // weights of the best token are integers: exact, on both sides.
+#include "kernels/cuda/programmatic_launch.cuh"
 #include "kernels/cuda/sampling_draw.cuh"
 
 namespace flexq {
@@ -17,10 +18,21 @@ constexpr int kRowThreads = 512;
 // Grid: (n_rows), kRowThreads threads.
 __global__ void __launch_bounds__(kRowThreads)
     find_nonfinite(const float* rows, int64_t stride, int64_t n, int32_t* flags) {
+  constexpr int kAtOnce = 8;  // loads on their way
+  take_turn();
   const float* row = rows + blockIdx.x * stride;
   bool found = false;
-  for (int64_t i = threadIdx.x; i < n; i += kRowThreads)
-    found = found || !isfinite(row[i]);
+  for (int64_t first = threadIdx.x; first < n; first += kAtOnce * kRowThreads) {
+    float values[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64_t at = first + i * kRowThreads;
+      values[i] = at < n ? row[at] : 0.0f;
+    }
+#pragma unroll
+    for (const float value : values)
+      found = found || !isfinite(value);
+  }
   const int any = __syncthreads_or(found);
   if (threadIdx.x == 0) flags[blockIdx.x] = any != 0 ? 1 : 0;
 }
@@ -64,7 +76,7 @@ ListScratch carve(uint8_t* scratch, int64_t n_lists) {
 
 cudaError_t cuda_find_nonfinite(const CudaLaunch& where, CudaRows rows, int64_t n, int64_t n_rows,
                                 int32_t* flags) {
-  return launch(where, sampling::find_nonfinite, dim3(static_cast<unsigned>(n_rows)),
+  return launch_overlapping(where, sampling::find_nonfinite, dim3(static_cast<unsigned>(n_rows)),
                 dim3(sampling::kRowThreads), 0, rows.data, rows.stride, n, flags);
 }
 

@@ -138,8 +138,9 @@ struct DeviceSample {
 };
 
 // Runs forward passes in one workspace. One thread at a time. Methods are called in the order of
-// model/forward.cpp between begin() and the next begin(); the residual stream x (n_tokens, n_embd)
-// lives inside.
+// model/forward.cpp between begin() and the next begin(), always with the weights of one model,
+// which stay where they are; the residual stream x (n_tokens, n_embd) lives inside. A pass may be
+// given up between two layers.
 class Executor {
  public:
   virtual ~Executor() = default;

@@ -6,6 +6,7 @@
 
 #include "cuda/float_test_support.h"
 #include "kernels/cpu/cpu_kernels.h"
+#include "kernels/cuda/attention_decode_shape.h"
 
 namespace flexq {
 namespace {
@@ -72,6 +73,8 @@ class Sequences {
   const std::vector<int32_t>& lengths() const { return lengths_; }
   void forget() { pool_->poison(); }
 
+  // From now on passes of one token per sequence are one launch where that is possible.
+  void decode_at_once(bool at_once) { at_once_ = at_once; }
   // Stores the stretches' keys and values, attends, and puts the rows where they belong in `out`
   // (n_tokens(), q_width()).
   void pass(const CudaLaunch& launch, const std::vector<Stretch>& stretches,
@@ -113,7 +116,24 @@ class Sequences {
     batch.n_tokens = static_cast<int32_t>(n);
     batch.n_runs = static_cast<int32_t>(stretches.size());
     batch.run_begins = device_begins.data();
+    DeviceArray<int32_t> counters(
+        std::vector<int32_t>(stretches.size() * static_cast<size_t>(shape_.n_kv_heads), 0));
+    batch.counters = counters.data();
     const CudaKv kv = view();
+    if (at_once_ && batch.longest_run == 1 &&
+        fuses_attention(launch.sm, n, shape_.n_heads, shape_.n_kv_heads, shape_.head_dim)) {
+      // Launched for more positions than there are, as graphs are.
+      batch.most_positions = std::min(batch.most_positions * 2,
+                                      static_cast<int32_t>(pages_per_sequence_ * kPageTokens));
+      const cudaError_t error = cuda_decode_attention(
+          launch, batch, kv, shape_.n_heads, {q.data(), stride}, {k.data(), kv_width()},
+          {v.data(), kv_width()}, {device_out.data(), stride}, scratch.data());
+      REQUIRE_MESSAGE(error == cudaSuccess, cudaGetErrorString(error));
+      for (const int32_t counter : counters.download())
+        REQUIRE(counter == 0);
+      scatter(device_out.download(), rows, stride, out);
+      return;
+    }
     cudaError_t error = cuda_rope_store(launch, batch, kv, shape_.n_heads, {q.data(), stride},
                                         {k.data(), kv_width()}, {v.data(), kv_width()});
     REQUIRE_MESSAGE(error == cudaSuccess, cudaGetErrorString(error));
@@ -121,10 +141,7 @@ class Sequences {
                            {device_out.data(), stride}, scratch.data());
     REQUIRE_MESSAGE(error == cudaSuccess, cudaGetErrorString(error));
     check_rotated(q.download(), rows, stride);
-    const std::vector<float> found = device_out.download();
-    for (size_t i = 0; i < rows.size(); ++i)
-      std::copy_n(&found[i * static_cast<size_t>(stride)], q_width(),
-                  &out[static_cast<size_t>(rows[i] * q_width())]);
+    scatter(device_out.download(), rows, stride, out);
   }
 
   // Every stored key and value, and nothing else in the pool, against what the CPU stores.
@@ -222,6 +239,13 @@ class Sequences {
       std::copy_n(&from[static_cast<size_t>(rows[i] * width)], width,
                   &to[i * static_cast<size_t>(stride)]);
     return to;
+  }
+
+  void scatter(const std::vector<float>& from, const std::vector<int64_t>& rows, int64_t stride,
+               std::vector<float>& to) const {
+    for (size_t i = 0; i < rows.size(); ++i)
+      std::copy_n(&from[i * static_cast<size_t>(stride)], q_width(),
+                  &to[static_cast<size_t>(rows[i] * q_width())]);
   }
 
   void angles(int64_t n) {
@@ -336,6 +360,7 @@ class Sequences {
   std::unique_ptr<DeviceArray<int32_t>> device_tables_;
   std::unique_ptr<DeviceArray<uint8_t>> pool_;
   std::vector<uint8_t> expected_pool_;
+  bool at_once_ = false;
 };
 
 constexpr Shape kShapes[] = {
@@ -387,6 +412,9 @@ TEST_CASE("attention: every shape against double, and any chunking gives the sam
       sequences.check_same_bits(whole, in_chunks(launch, sequences, chunk), "chunks");
     }
     sequences.check_same_bits(whole, in_chunks(small_shared, sequences, 128), "one warp");
+    sequences.decode_at_once(true);
+    sequences.check_same_bits(whole, in_chunks(launch, sequences, 1), "decoded at once");
+    sequences.check_cache();
   }
 }
 
@@ -413,6 +441,37 @@ TEST_CASE("attention: sequences of one pass do not touch each other") {
                    {{3, 255, 257}, {0, 1104, 1300}, {1, 7, 40}, {2, 516, 600}, {4, 204, 256}},
                    together);
     sequences.check_same_bits(alone, together, "passes of several sequences");
+    sequences.check_cache();
+  }
+}
+
+TEST_CASE("attention: steps of several sequences at once, in one launch each") {
+  FLEXQ_REQUIRE_CUDA_DEVICE();
+  const CudaLaunch launch = test::make_launch();
+  for (const Shape& shape :
+       {Shape{8, 2, 64, false}, {4, 4, 128, true}, {16, 2, 128, false}, {2, 2, 20, false}}) {
+    capture_shape(shape);
+    const std::vector<int32_t> lengths = {1300, 40, 600, 257, 256, 1, 520, 2};
+    Sequences sequences(shape, lengths, 17);
+    const std::vector<float> alone = in_chunks(launch, sequences, 1 << 20);
+    sequences.forget();
+    sequences.decode_at_once(true);
+    std::vector<float> together = sequences.empty_output();
+    constexpr int32_t kSteps = 30;
+    for (int32_t s = 0; s < sequences.n_sequences(); ++s) {
+      const int32_t prefilled = std::max(lengths[static_cast<size_t>(s)] - kSteps, 0);
+      if (prefilled > 0) sequences.pass(launch, {{s, 0, prefilled}}, together);
+    }
+    for (int32_t step = 0; step < kSteps; ++step) {
+      std::vector<Stretch> stretches;
+      for (int32_t s = 0; s < sequences.n_sequences(); ++s) {
+        const int32_t length = lengths[static_cast<size_t>(s)];
+        const int32_t p = std::max(length - kSteps, 0) + step;
+        if (p < length) stretches.push_back({s, p, p + 1});
+      }
+      sequences.pass(launch, stretches, together);
+    }
+    sequences.check_same_bits(alone, together, "steps of several sequences");
     sequences.check_cache();
   }
 }

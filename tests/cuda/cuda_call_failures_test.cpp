@@ -56,7 +56,7 @@ class Program {
     GeneratorOptionsHandle options;
     REQUIRE_OK(create(options, flexq_generator_options_create));
     REQUIRE_OK(flexq_generator_options_set_sampling(options.get(), sampling.get()));
-    REQUIRE_OK(flexq_generator_options_set_max_tokens(options.get(), 3));
+    REQUIRE_OK(flexq_generator_options_set_max_tokens(options.get(), 5));
     GeneratorHandle generator;
     REQUIRE_OK(create(generator, flexq_generator_create, context_.get(), options.get()));
     REQUIRE_OK(flexq_generator_start(generator.get(), "a prompt", 8, FLEXQ_ENCODE_DEFAULT));

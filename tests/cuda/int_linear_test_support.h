@@ -26,23 +26,6 @@ inline void check_cuda(cudaError_t error) {
   REQUIRE_MESSAGE(error == cudaSuccess, cudaGetErrorString(error));
 }
 
-// The functions that kernel launchers use, straight from the runtime.
-inline const CudaRuntime& test_runtime() {
-  static const CudaRuntime runtime = [] {
-    CudaRuntime table{};
-    table.set_kernel_shared_bytes = [](const void* kernel, int bytes) {
-      return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
-    };
-    table.encode_byte_map = linked_cuda_runtime().encode_byte_map;
-    table.launch_kernel = [](const void* kernel, dim3 grid, dim3 block, void** arguments,
-                             size_t shared_bytes, cudaStream_t stream) {
-      return cudaLaunchKernel(kernel, grid, block, arguments, shared_bytes, stream);
-    };
-    return table;
-  }();
-  return runtime;
-}
-
 // False, and the case counts as skipped, on a machine without a GPU.
 inline bool find_gpu(CudaLaunch* launch) {
   int count = 0;
@@ -53,7 +36,7 @@ inline bool find_gpu(CudaLaunch* launch) {
   }
   cudaDeviceProp properties;
   check_cuda(cudaGetDeviceProperties(&properties, 0));
-  launch->runtime = &test_runtime();
+  launch->runtime = &linked_cuda_runtime();
   launch->sm = properties.major * 10 + properties.minor;
   launch->n_sms = properties.multiProcessorCount;
   return true;

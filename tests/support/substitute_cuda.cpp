@@ -118,14 +118,19 @@ struct SubstituteCuda::Functions {
     if (const cudaError_t error = self().enter("memcpy_async")) return error;
     const bool to_host = kind == cudaMemcpyDeviceToHost;
     const bool from_host = kind == cudaMemcpyHostToDevice;
-    if (!inside(to_host ? self().pinned_ : self().device_, to, bytes) ||
-        !inside(from_host ? self().pinned_ : self().device_, from, bytes) ||
-        self().streams_.count(stream) == 0) {
+    if (self().streams_.count(stream) == 0) {
       self().report_misuse("memcpy_async");
       return cudaErrorInvalidValue;
     }
-    memmove(to, from, bytes);
-    return cudaSuccess;
+    return self().queue(stream, [=] {
+      if (!inside(to_host ? self().pinned_ : self().device_, to, bytes) ||
+          !inside(from_host ? self().pinned_ : self().device_, from, bytes)) {
+        self().report_misuse("memcpy_async");
+        return cudaErrorInvalidValue;
+      }
+      memmove(to, from, bytes);
+      return cudaSuccess;
+    });
   }
   static cudaError_t memset_async(void* memory, int byte, size_t bytes, cudaStream_t stream) {
     const std::lock_guard lock(mutex);
@@ -134,8 +139,10 @@ struct SubstituteCuda::Functions {
       self().report_misuse("memset_async");
       return cudaErrorInvalidValue;
     }
-    memset(memory, byte, bytes);
-    return cudaSuccess;
+    return self().queue(stream, [=] {
+      memset(memory, byte, bytes);
+      return cudaSuccess;
+    });
   }
   template <typename Handle>
   static cudaError_t make(const char* name, std::map<void*, char>& handles, Handle* handle) {
@@ -165,10 +172,12 @@ struct SubstituteCuda::Functions {
   }
   static cudaError_t stream_destroy(cudaStream_t stream) {
     const std::lock_guard lock(mutex);
+    if (self().capturing_.count(stream) != 0) self().report_misuse("stream_destroy");
     return end("stream_destroy", self().streams_, stream);
   }
   static cudaError_t stream_synchronize(cudaStream_t stream) {
     const std::lock_guard lock(mutex);
+    if (self().capturing_.count(stream) != 0) self().report_misuse("stream_synchronize");
     return use("stream_synchronize", self().streams_, stream);
   }
   static cudaError_t event_create(cudaEvent_t* event) {
@@ -179,8 +188,9 @@ struct SubstituteCuda::Functions {
     const std::lock_guard lock(mutex);
     return end("event_destroy", self().events_, event);
   }
-  static cudaError_t event_record(cudaEvent_t event, cudaStream_t) {
+  static cudaError_t event_record(cudaEvent_t event, cudaStream_t stream) {
     const std::lock_guard lock(mutex);
+    if (self().capturing_.count(stream) != 0) self().report_misuse("event_record");
     return use("event_record", self().events_, event);
   }
   static cudaError_t event_synchronize(cudaEvent_t event) {
@@ -209,12 +219,88 @@ struct SubstituteCuda::Functions {
   static cudaError_t launch_kernel(const void*, dim3 grid, dim3 block, void**, size_t,
                                    cudaStream_t stream) {
     const std::lock_guard lock(mutex);
-    ++self().launches_;
     if (const cudaError_t error = self().enter("launch_kernel")) return error;
     const bool empty = grid.x == 0 || grid.y == 0 || grid.z == 0 || block.x == 0;
     if (empty || self().streams_.count(stream) == 0) {
       self().report_misuse("launch_kernel");
       return cudaErrorInvalidConfiguration;
+    }
+    return self().queue(stream, [] {
+      ++self().launches_;
+      return cudaSuccess;
+    });
+  }
+  static cudaError_t launch_overlapping_kernel(const void* kernel, dim3 grid, dim3 block,
+                                               void** arguments, size_t shared_bytes,
+                                               cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    if (self().machine.sm < 90) self().report_misuse("launch_overlapping_kernel");
+    return launch_kernel(kernel, grid, block, arguments, shared_bytes, stream);
+  }
+  static cudaError_t stream_begin_capture(cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("stream_begin_capture")) return error;
+    if (self().streams_.count(stream) == 0 || self().capturing_.count(stream) != 0) {
+      self().report_misuse("stream_begin_capture");
+      return cudaErrorInvalidValue;
+    }
+    self().capturing_[stream];
+    return cudaSuccess;
+  }
+  // An end that fails ends the capture all the same and gives no graph.
+  static cudaError_t stream_end_capture(cudaStream_t stream, cudaGraph_t* graph) {
+    const std::lock_guard lock(mutex);
+    const auto captured = self().capturing_.extract(stream);
+    *graph = nullptr;
+    if (const cudaError_t error = self().enter("stream_end_capture")) return error;
+    if (captured.empty()) {
+      self().report_misuse("stream_end_capture");
+      return cudaErrorInvalidValue;
+    }
+    *graph = static_cast<cudaGraph_t>(std::malloc(1));
+    self().graphs_[*graph] = captured.mapped();
+    return cudaSuccess;
+  }
+  static cudaError_t end_graph(const char* name, void* graph) {
+    const cudaError_t error = self().enter(name);
+    if (self().graphs_.erase(graph) == 0) {
+      self().report_misuse(name);
+    } else {
+      std::free(graph);
+    }
+    return error;
+  }
+  static cudaError_t graph_destroy(cudaGraph_t graph) {
+    const std::lock_guard lock(mutex);
+    return end_graph("graph_destroy", graph);
+  }
+  static cudaError_t graph_instantiate(cudaGraphExec_t* executable, cudaGraph_t graph) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("graph_instantiate")) return error;
+    const auto found = self().graphs_.find(graph);
+    if (found == self().graphs_.end()) {
+      self().report_misuse("graph_instantiate");
+      return cudaErrorInvalidValue;
+    }
+    *executable = static_cast<cudaGraphExec_t>(std::malloc(1));
+    self().graphs_[*executable] = found->second;
+    return cudaSuccess;
+  }
+  static cudaError_t graph_exec_destroy(cudaGraphExec_t executable) {
+    const std::lock_guard lock(mutex);
+    return end_graph("graph_exec_destroy", executable);
+  }
+  static cudaError_t graph_launch(cudaGraphExec_t executable, cudaStream_t stream) {
+    const std::lock_guard lock(mutex);
+    if (const cudaError_t error = self().enter("graph_launch")) return error;
+    const auto found = self().graphs_.find(executable);
+    if (found == self().graphs_.end() || self().streams_.count(stream) == 0 ||
+        self().capturing_.count(stream) != 0) {
+      self().report_misuse("graph_launch");
+      return cudaErrorInvalidValue;
+    }
+    for (const Work& work : found->second) {
+      if (const cudaError_t error = work()) return error;
     }
     return cudaSuccess;
   }
@@ -269,6 +355,13 @@ const CudaRuntime& SubstituteCuda::runtime() {
       .get_kernel_attributes = &F::get_kernel_attributes,
       .encode_byte_map = &F::encode_byte_map,
       .launch_kernel = &F::launch_kernel,
+      .launch_overlapping_kernel = &F::launch_overlapping_kernel,
+      .stream_begin_capture = &F::stream_begin_capture,
+      .stream_end_capture = &F::stream_end_capture,
+      .graph_destroy = &F::graph_destroy,
+      .graph_instantiate = &F::graph_instantiate,
+      .graph_exec_destroy = &F::graph_exec_destroy,
+      .graph_launch = &F::graph_launch,
       .get_last_error = &F::get_last_error,
       .get_error_name = &F::get_error_name,
       .get_error_string = &F::get_error_string,
@@ -280,10 +373,18 @@ cudaError_t SubstituteCuda::enter(const char* name) {
   ++calls_by_name_[name];
   const int64_t index = calls_++;
   if (sticky_ != cudaSuccess) return sticky_;
-  if (index != fail_at_) return cudaSuccess;
+  if (index < fail_at_ || failed_) return cudaSuccess;
+  if (fail_name_.empty() ? index != fail_at_ : name != fail_name_) return cudaSuccess;
   failed_ = true;
   if (is_sticky(fail_with_)) sticky_ = fail_with_;
   return fail_with_;
+}
+
+cudaError_t SubstituteCuda::queue(void* stream, const Work& work) {
+  const auto capturing = capturing_.find(stream);
+  if (capturing == capturing_.end()) return work();
+  capturing->second.push_back(work);
+  return cudaSuccess;
 }
 
 void SubstituteCuda::report_misuse(const char* name) {
@@ -296,6 +397,7 @@ void SubstituteCuda::reset() {
   calls_ = launches_ = 0;
   calls_by_name_.clear();
   fail_at_ = std::numeric_limits<int64_t>::max();
+  fail_name_.clear();
   failed_ = false;
   sticky_ = cudaSuccess;
   misuse_.clear();
@@ -305,8 +407,15 @@ void SubstituteCuda::fail_call(int64_t k, cudaError_t error) {
   const std::lock_guard lock(mutex);
   calls_ = 0;
   fail_at_ = k;
+  fail_name_.clear();
   fail_with_ = error;
   failed_ = false;
+}
+
+void SubstituteCuda::fail_next(const std::string& name, cudaError_t error) {
+  fail_call(0, error);
+  const std::lock_guard lock(mutex);
+  fail_name_ = name;
 }
 
 SubstituteCuda::Live SubstituteCuda::live() const {
@@ -318,6 +427,7 @@ SubstituteCuda::Live SubstituteCuda::live() const {
   live.pinned_bytes = sum_of(pinned_);
   live.streams = static_cast<int64_t>(streams_.size());
   live.events = static_cast<int64_t>(events_.size());
+  live.graphs = static_cast<int64_t>(graphs_.size());
   return live;
 }
 
@@ -333,6 +443,10 @@ void SubstituteCuda::free_all() {
       std::free(handle);
     handles->clear();
   }
+  for (const auto& [graph, unused] : graphs_)
+    std::free(graph);
+  graphs_.clear();
+  capturing_.clear();
 }
 
 }  // namespace flexq::test

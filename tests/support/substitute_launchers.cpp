@@ -47,6 +47,14 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
                             CudaQuantized, int32_t, int64_t, CudaStore, uint8_t*) {
   return launch_large(launch);
 }
+cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart>,
+                              const CudaSource&, int32_t, CudaStore) {
+  return launch_large(launch);
+}
+cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart>,
+                              const CudaQuantized&, int64_t, CudaStore) {
+  return launch_large(launch);
+}
 int64_t cuda_linear_int_scratch_bytes(int64_t, int64_t n_cols, int64_t n_tokens) {
   return n_tokens * n_cols;
 }
@@ -66,6 +74,10 @@ cudaError_t cuda_rope_store(const CudaLaunch& launch, const CudaBatch&, const Cu
 cudaError_t cuda_attention(const CudaLaunch& launch, const CudaBatch&, const CudaKv&, int32_t,
                            CudaRows, CudaRows, uint8_t*) {
   return launch_once(launch);
+}
+cudaError_t cuda_decode_attention(const CudaLaunch& launch, const CudaBatch&, const CudaKv&,
+                                  int32_t, CudaRows, CudaRows, CudaRows, CudaRows, uint8_t*) {
+  return launch_large(launch);
 }
 int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t n_tokens,
                                      int64_t context_tokens) {

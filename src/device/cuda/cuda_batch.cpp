@@ -20,6 +20,7 @@ struct Fields {
   float* sin = nullptr;             // (n_tokens, head_dim / 2)
   int32_t* run_begins = nullptr;    // (n_runs + 1)
   int32_t* block_tables = nullptr;  // (n_runs, pages_per_sequence)
+  int32_t* counters = nullptr;      // (n_runs, n_kv_heads)
 };
 
 CheckedSize carve_fields(const ExecutorShape& shape, int64_t n_tokens, int64_t n_runs,
@@ -34,6 +35,7 @@ CheckedSize carve_fields(const ExecutorShape& shape, int64_t n_tokens, int64_t n
   carver.take(out.sin, n_tokens, shape.head_dim / 2);
   carver.take(out.run_begins, 1, n_runs + 1);
   carver.take(out.block_tables, n_runs, shape.pages_per_sequence());
+  carver.take(out.counters, n_runs, shape.n_kv_heads);
   return carver.used();
 }
 
@@ -86,6 +88,7 @@ Result<StagedBatch> stage_cuda_batch(const ExecutorShape& shape, const ForwardBa
     out.most_positions = std::max(out.most_positions, batch.positions[t] + 1);
   }
   fields.run_begins[n_runs] = n;
+  std::fill_n(fields.counters, int64_t{n_runs} * shape.n_kv_heads, 0);
 
   const auto on_device = [&](const auto* field) {
     return reinterpret_cast<decltype(field)>(device +
@@ -98,6 +101,9 @@ Result<StagedBatch> stage_cuda_batch(const ExecutorShape& shape, const ForwardBa
   out.cos = on_device(fields.cos);
   out.sin = on_device(fields.sin);
   out.run_begins = on_device(fields.run_begins);
+  // Written by kernels, unlike the rest.
+  out.counters = reinterpret_cast<int32_t*>(
+      const_cast<uint8_t*>(device) + (reinterpret_cast<const uint8_t*>(fields.counters) - host));
   staged.tokens = on_device(fields.tokens);
   staged.block_tables = on_device(fields.block_tables);
   return staged;

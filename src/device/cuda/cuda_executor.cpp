@@ -4,18 +4,18 @@
 #include <cstring>
 
 #include "device/cuda/cuda_tensor.h"
-#include "kernels/cuda/linear_select.h"
 
 namespace flexq {
 namespace {
 
-// Bits that a linear's input is quantized to; 16: it stays fp32.
-int32_t input_bits(const DeviceLinear& linear) {
-  return is_grouped(linear.weight.format) ? linear.activation_bits : 16;
-}
-
-CudaRows rows_from(CudaRows rows, int64_t first) {
-  return {rows.data + first * rows.stride, rows.stride};
+// Positions that launches of a decode step are made for, at least `most_positions`: doubled from
+// kFewest on, so that a growing sequence meets few graphs.
+int32_t bucket_of(int32_t most_positions, int32_t context_tokens) {
+  constexpr int64_t kFewest = 256;
+  int64_t bucket = kFewest;
+  while (bucket < most_positions)
+    bucket *= 2;
+  return static_cast<int32_t>(std::min<int64_t>(bucket, std::max(most_positions, context_tokens)));
 }
 
 }  // namespace
@@ -43,6 +43,8 @@ Result<std::unique_ptr<Executor>> CudaExecutor::create(std::shared_ptr<CudaSessi
   FLEXQ_ASSIGN_OR_RETURN(made.rows_copied_, CudaEvent::create(made.session_));
   FLEXQ_ASSIGN_OR_RETURN(made.stream_, CudaStream::create(made.session_));
   made.launch_ = made.session_->launch_on(made.stream_.get());
+  made.pass_.use(made.buffers_, made.launch_);
+  made.noted_.layers.reserve(static_cast<size_t>(shape.n_layers));
   made.fetched_logits_.resize(static_cast<size_t>(shape.n_outputs));
   made.fetched_hidden_.resize(static_cast<size_t>(shape.n_outputs));
   return std::unique_ptr<Executor>(std::move(executor));
@@ -54,185 +56,149 @@ Status CudaExecutor::to_device(void* to, const void* from, int64_t bytes) {
                "copying to the device");
 }
 
+Status CudaExecutor::copy_to_host(void* to, const void* from, int64_t bytes) {
+  return check(session_->runtime().memcpy_async(to, from, static_cast<size_t>(bytes),
+                                                cudaMemcpyDeviceToHost, stream_.get()),
+               "copying from the device");
+}
+
 Status CudaExecutor::to_host(void* to, const void* from, int64_t bytes) {
-  FLEXQ_RETURN_IF_ERROR(
-      check(session_->runtime().memcpy_async(to, from, static_cast<size_t>(bytes),
-                                             cudaMemcpyDeviceToHost, stream_.get()),
-            "copying from the device"));
+  FLEXQ_RETURN_IF_ERROR(copy_to_host(to, from, bytes));
   return stream_.synchronize("forward pass");
 }
 
 Status CudaExecutor::begin(const ForwardBatch& batch) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
   std::fill(fetched_logits_.begin(), fetched_logits_.end(), uint8_t{0});
   std::fill(fetched_hidden_.begin(), fetched_hidden_.end(), uint8_t{0});
   // The last batch may still be on its way; an event that was never recorded is done.
   FLEXQ_RETURN_IF_ERROR(batch_copied_.synchronize("forward pass"));
   FLEXQ_ASSIGN_OR_RETURN(staged_, stage_cuda_batch(shape_, batch, host_.batch, buffers_.batch));
+  noted_.open = staged_.batch.longest_run == 1;
+  if (noted_.open) {
+    noted_.extent = StepExtent::kLayers;
+    noted_.layers.clear();
+    staged_.batch.most_positions = bucket_of(staged_.batch.most_positions, shape_.context_tokens);
+    pass_.begin(staged_);
+    return Status();
+  }
+  pass_.begin(staged_);
   FLEXQ_RETURN_IF_ERROR(to_device(buffers_.batch, host_.batch, staged_.n_bytes));
   return batch_copied_.record(stream_);
 }
 
+Status CudaExecutor::settle() {
+  if (!noted_.open) return Status();
+  noted_.open = false;
+  if (noted_.layers.size() < static_cast<size_t>(shape_.n_layers)) return Status();
+  const StepKey key = {staged_.batch.n_tokens, staged_.batch.most_positions, noted_.extent};
+  FLEXQ_RETURN_IF_ERROR(graphs_.run(key, stream_, [this] { return queue_noted(); }));
+  return batch_copied_.record(stream_);
+}
+
+Status CudaExecutor::queue_noted() {
+  const int32_t n_tokens = staged_.batch.n_tokens;
+  FLEXQ_RETURN_IF_ERROR(to_device(buffers_.batch, host_.batch, staged_.n_bytes));
+  FLEXQ_RETURN_IF_ERROR(pass_.embed(noted_.embedding));
+  int32_t index = 0;
+  for (const DeviceLayer* layer : noted_.layers) {
+    FLEXQ_RETURN_IF_ERROR(pass_.attention_in(*layer, index));
+    FLEXQ_RETURN_IF_ERROR(pass_.attention(index));
+    FLEXQ_RETURN_IF_ERROR(pass_.attention_out(*layer));
+    FLEXQ_RETURN_IF_ERROR(pass_.ffn_in(*layer));
+    FLEXQ_RETURN_IF_ERROR(pass_.ffn_out(*layer));
+    ++index;
+  }
+  if (noted_.extent >= StepExtent::kHidden)
+    FLEXQ_RETURN_IF_ERROR(pass_.final_norm(noted_.final_norm, nullptr, 0, n_tokens, 0));
+  if (noted_.extent >= StepExtent::kLogits)
+    FLEXQ_RETURN_IF_ERROR(pass_.logits(noted_.lm_head, 0, 0, n_tokens));
+  if (noted_.extent < StepExtent::kChecked) return Status();
+  FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_tokens, true));
+  return copy_to_host(host_.flags, buffers_.flags,
+                      int64_t{2} * n_tokens * int64_t{sizeof(int32_t)});
+}
+
 Status CudaExecutor::embed(const DeviceMatrix& embedding) {
-  return check(cuda_embed(launch_, cuda_matrix(embedding), staged_.tokens, staged_.batch.n_tokens,
-                          buffers_.x),
-               "embedding");
-}
-
-CudaKv CudaExecutor::kv_of(int32_t layer) const {
-  CudaKv kv;
-  kv.pages = pages_.data();
-  kv.page_bytes = page_bytes(shape_);
-  kv.head_bytes = kv_head_bytes(shape_);
-  kv.layer_offset = int64_t{layer} * 2 * shape_.n_kv_heads * kv.head_bytes;
-  kv.n_kv_heads = shape_.n_kv_heads;
-  kv.head_dim = shape_.head_dim;
-  kv.page_tokens = kPageTokens;
-  kv.int8 = shape_.kv_type == KvType::kI8;
-  kv.block_tables = staged_.block_tables;
-  kv.pages_per_sequence = shape_.pages_per_sequence();
-  return kv;
-}
-
-CudaQuantized CudaExecutor::codes_for(const DeviceLinear& linear) const {
-  CudaQuantized codes = buffers_.codes;
-  codes.order = codes_order(launch_.sm, cuda_matrix(linear.weight).family, staged_.batch.n_tokens);
-  return codes;
-}
-
-Status CudaExecutor::normalize(const float* norm, const DeviceLinear& linear, Input& input) {
-  const int32_t n = staged_.batch.n_tokens;
-  const int32_t bits = input_bits(linear);
-  if (bits == 16) {
-    input.rows = buffers_.normed;
-    if (input.normed) return Status();
-    input.normed = true;
-    return check(cuda_rms_norm(launch_, buffers_.x, nullptr, norm, shape_.n_embd,
-                               shape_.rms_norm_eps, n, buffers_.normed),
-                 "rms norm");
-  }
-  const CudaQuantized codes = codes_for(linear);
-  if (input.bits == bits && input.order == codes.order) return Status();
-  input.bits = bits;
-  input.order = codes.order;
-  return check(cuda_rms_norm_quantize(launch_, buffers_.x, norm, shape_.n_embd, shape_.rms_norm_eps,
-                                      bits, n, codes),
-               "rms norm and quantization");
-}
-
-Status CudaExecutor::multiply(const DeviceLinear& linear, CudaRows rows, CudaStore store,
-                              CudaRows out) {
-  const CudaMatrix w = cuda_matrix(linear.weight);
-  const int32_t bits = input_bits(linear);
-  const int32_t n = staged_.batch.n_tokens;
-  if (bits == 16) {
-    return check(cuda_linear_float(launch_, w, rows, n, linear.bias, store, out, buffers_.scratch),
-                 "linear layer");
-  }
-  const CudaLinearPart part = {w, linear.bias, out};
-  return check(
-      cuda_linear_int(launch_, {&part, 1}, codes_for(linear), bits, n, store, buffers_.scratch),
-      "linear layer");
+  if (!noted_.open) return pass_.embed(embedding);
+  noted_.embedding = embedding;
+  return Status();
 }
 
 Status CudaExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index) {
-  const DeviceLinear* linears[] = {&layer.q, &layer.k, &layer.v};
-  const CudaRows outputs[] = {buffers_.q, buffers_.k, buffers_.v};
-  Input input;
-  for (int i = 0; i < 3; ++i) {
-    FLEXQ_RETURN_IF_ERROR(normalize(layer.attention_norm, *linears[i], input));
-    FLEXQ_RETURN_IF_ERROR(multiply(*linears[i], input.rows, CudaStore::kSet, outputs[i]));
-  }
-  return check(cuda_rope_store(launch_, staged_.batch, kv_of(layer_index), shape_.n_heads,
-                               buffers_.q, buffers_.k, buffers_.v),
-               "rotation and KV cache");
+  if (!noted_.open) return pass_.attention_in(layer, layer_index);
+  noted_.layers.push_back(&layer);
+  return Status();
 }
 
 Status CudaExecutor::attention(int32_t layer_index) {
-  return check(cuda_attention(launch_, staged_.batch, kv_of(layer_index), shape_.n_heads,
-                              buffers_.q, buffers_.attended, buffers_.scratch),
-               "attention");
+  return noted_.open ? Status() : pass_.attention(layer_index);
 }
 
 Status CudaExecutor::attention_out(const DeviceLayer& layer) {
-  const int32_t bits = input_bits(layer.o);
-  if (bits < 16) {
-    const int64_t width = int64_t{shape_.n_heads} * shape_.head_dim;
-    FLEXQ_RETURN_IF_ERROR(check(cuda_quantize(launch_, buffers_.attended, width, bits,
-                                              staged_.batch.n_tokens, codes_for(layer.o)),
-                                "quantization"));
-  }
-  return multiply(layer.o, buffers_.attended, CudaStore::kAdd, buffers_.x);
+  return noted_.open ? Status() : pass_.attention_out(layer);
 }
 
 Status CudaExecutor::ffn_in(const DeviceLayer& layer) {
-  Input input;
-  FLEXQ_RETURN_IF_ERROR(normalize(layer.ffn_norm, layer.gate, input));
-  FLEXQ_RETURN_IF_ERROR(multiply(layer.gate, input.rows, CudaStore::kSet, buffers_.gate));
-  FLEXQ_RETURN_IF_ERROR(normalize(layer.ffn_norm, layer.up, input));
-  return multiply(layer.up, input.rows, CudaStore::kSet, buffers_.up);
+  return noted_.open ? Status() : pass_.ffn_in(layer);
 }
 
-// silu(gate) * up belongs to the step before in the interface; here it meets its quantization.
 Status CudaExecutor::ffn_out(const DeviceLayer& layer) {
-  const int32_t bits = input_bits(layer.down);
-  const int32_t n = staged_.batch.n_tokens;
-  FLEXQ_RETURN_IF_ERROR(
-      check(bits < 16 ? cuda_silu_mul_quantize(launch_, buffers_.gate, buffers_.up, shape_.n_ff,
-                                               bits, n, codes_for(layer.down))
-                      : cuda_silu_mul(launch_, buffers_.gate, buffers_.up, shape_.n_ff, n),
-            "silu"));
-  return multiply(layer.down, buffers_.gate, CudaStore::kAdd, buffers_.x);
+  return noted_.open ? Status() : pass_.ffn_out(layer);
 }
 
 Status CudaExecutor::final_norm(const float* norm, std::span<const int32_t> token_rows,
                                 int32_t row_begin) {
   if (token_rows.empty()) return Status();
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  const auto n_rows = static_cast<int64_t>(token_rows.size());
+  const auto n_rows = static_cast<int32_t>(token_rows.size());
   bool consecutive = true;  // as in every decode step: no list is needed
   for (size_t i = 1; i < token_rows.size(); ++i)
     consecutive = consecutive && token_rows[i] == token_rows[i - 1] + 1;
-  CudaRows x = buffers_.x;
-  if (consecutive) {
-    x = rows_from(x, token_rows.front());
-  } else {
-    FLEXQ_RETURN_IF_ERROR(rows_copied_.synchronize("forward pass"));
-    memcpy(host_.rows, token_rows.data(), token_rows.size_bytes());
-    FLEXQ_RETURN_IF_ERROR(
-        to_device(buffers_.rows, host_.rows, static_cast<int64_t>(token_rows.size_bytes())));
-    FLEXQ_RETURN_IF_ERROR(rows_copied_.record(stream_));
+  if (notes(StepExtent::kLayers) && consecutive && token_rows.front() == 0 && row_begin == 0 &&
+      n_rows == staged_.batch.n_tokens) {
+    noted_.extent = StepExtent::kHidden;
+    noted_.final_norm = norm;
+    return Status();
   }
-  return check(cuda_rms_norm(launch_, x, consecutive ? nullptr : buffers_.rows, norm, shape_.n_embd,
-                             shape_.rms_norm_eps, n_rows, rows_from(buffers_.hidden, row_begin)),
-               "final norm");
+  FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
+  if (consecutive) return pass_.final_norm(norm, nullptr, token_rows.front(), n_rows, row_begin);
+  FLEXQ_RETURN_IF_ERROR(rows_copied_.synchronize("forward pass"));
+  memcpy(host_.rows, token_rows.data(), token_rows.size_bytes());
+  FLEXQ_RETURN_IF_ERROR(
+      to_device(buffers_.rows, host_.rows, static_cast<int64_t>(token_rows.size_bytes())));
+  FLEXQ_RETURN_IF_ERROR(rows_copied_.record(stream_));
+  return pass_.final_norm(norm, buffers_.rows, 0, n_rows, row_begin);
 }
 
 Status CudaExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
                             int32_t n_rows) {
+  if (notes(StepExtent::kHidden) && hidden_begin == 0 && logits_begin == 0 &&
+      n_rows == staged_.batch.n_tokens) {
+    noted_.extent = StepExtent::kLogits;
+    noted_.lm_head = lm_head;
+    return Status();
+  }
   FLEXQ_RETURN_IF_ERROR(session_->enter());
-  return check(
-      cuda_linear_float(launch_, cuda_matrix(lm_head), rows_from(buffers_.hidden, hidden_begin),
-                        n_rows, nullptr, CudaStore::kSet, rows_from(buffers_.logits, logits_begin),
-                        buffers_.scratch),
-      "lm_head");
+  FLEXQ_RETURN_IF_ERROR(settle());
+  return pass_.logits(lm_head, hidden_begin, logits_begin, n_rows);
 }
 
 Result<int32_t> CudaExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
   if (n_rows == 0) return -1;
   FLEXQ_RETURN_IF_ERROR(session_->enter());
-  // The flags of the logits' rows, and behind them those of the hidden ones.
-  FLEXQ_RETURN_IF_ERROR(
-      check(cuda_find_nonfinite(launch_, buffers_.logits, shape_.n_vocab, n_rows, buffers_.flags),
-            "finite numbers"));
-  if (with_hidden) {
-    FLEXQ_RETURN_IF_ERROR(check(cuda_find_nonfinite(launch_, buffers_.hidden, shape_.n_embd, n_rows,
-                                                    buffers_.flags + n_rows),
-                                "finite numbers"));
+  const bool whole_step =
+      notes(StepExtent::kLogits) && with_hidden && n_rows == staged_.batch.n_tokens;
+  if (whole_step) noted_.extent = StepExtent::kChecked;
+  FLEXQ_RETURN_IF_ERROR(settle());
+  if (!whole_step) {
+    FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_rows, with_hidden));
+    const int64_t n_flags = with_hidden ? int64_t{2} * n_rows : n_rows;
+    FLEXQ_RETURN_IF_ERROR(
+        copy_to_host(host_.flags, buffers_.flags, n_flags * int64_t{sizeof(int32_t)}));
   }
-  const int32_t n_flags = with_hidden ? 2 * n_rows : n_rows;
-  FLEXQ_RETURN_IF_ERROR(
-      to_host(host_.flags, buffers_.flags, int64_t{n_flags} * int64_t{sizeof(int32_t)}));
+  FLEXQ_RETURN_IF_ERROR(stream_.synchronize("forward pass"));
   for (int32_t row = 0; row < n_rows; ++row) {
     if (host_.flags[row] != 0 || (with_hidden && host_.flags[n_rows + row] != 0)) return row;
   }
@@ -241,6 +207,7 @@ Result<int32_t> CudaExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
 
 Status CudaExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
   const auto bytes = static_cast<int64_t>(tokens.size_bytes());
   memcpy(host_.targets, tokens.data(), tokens.size_bytes());
   FLEXQ_RETURN_IF_ERROR(to_device(buffers_.targets, host_.targets, bytes));
@@ -255,6 +222,7 @@ Status CudaExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs
 
 Result<DeviceSample> CudaExecutor::sample(int32_t row, const DeviceSampling& sampling) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
   CudaSampling params;
   params.temperature = sampling.temperature;
   params.top_k = sampling.top_k;
@@ -278,6 +246,7 @@ Result<const float*> CudaExecutor::logits_row(int32_t row) {
   uint8_t& fetched = fetched_logits_[static_cast<size_t>(row)];
   if (fetched == 0) {
     FLEXQ_RETURN_IF_ERROR(session_->enter());
+    FLEXQ_RETURN_IF_ERROR(settle());
     FLEXQ_RETURN_IF_ERROR(to_host(out, rows_from(buffers_.logits, row).data,
                                   shape_.n_vocab * int64_t{sizeof(float)}));
     fetched = 1;
@@ -290,6 +259,7 @@ Result<const float*> CudaExecutor::hidden_row(int32_t row) {
   uint8_t& fetched = fetched_hidden_[static_cast<size_t>(row)];
   if (fetched == 0) {
     FLEXQ_RETURN_IF_ERROR(session_->enter());
+    FLEXQ_RETURN_IF_ERROR(settle());
     FLEXQ_RETURN_IF_ERROR(
         to_host(out, rows_from(buffers_.hidden, row).data, shape_.n_embd * int64_t{sizeof(float)}));
     fetched = 1;
@@ -299,11 +269,13 @@ Result<const float*> CudaExecutor::hidden_row(int32_t row) {
 
 Status CudaExecutor::finish() {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
   return stream_.synchronize("forward pass");
 }
 
 Status CudaExecutor::copy_page(int32_t from, int32_t to) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
   const int64_t bytes = page_bytes(shape_);
   return check(session_->runtime().memcpy_async(
                    pages_.data() + to * bytes, pages_.data() + from * bytes,
@@ -313,6 +285,7 @@ Status CudaExecutor::copy_page(int32_t from, int32_t to) {
 
 Status CudaExecutor::poison_workspace() {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
   // Every float becomes a NaN.
   return check(
       session_->runtime().memset_async(workspace_.data(), 0xff, workspace_.size(), stream_.get()),

@@ -1,5 +1,9 @@
-// The steps of a forward pass as launches on one stream. Nothing waits for the device but what
-// hands results to the host; nothing is allocated after create().
+// The executor on CUDA: one stream. Nothing waits for the device but what hands results to the
+// host; nothing is allocated after create().
+//
+// A pass of one token per sequence, a decode step, is only noted while its steps are asked for and
+// queued as a whole, as a graph from its third time on, when somebody wants its results: up to then
+// it may still be given up, afterwards it runs to its end. Other passes are queued step by step.
 #pragma once
 
 #include <memory>
@@ -7,6 +11,8 @@
 
 #include "device/cuda/cuda_batch.h"
 #include "device/cuda/cuda_buffer.h"
+#include "device/cuda/cuda_graph.h"
+#include "device/cuda/cuda_pass.h"
 #include "device/cuda/cuda_workspace.h"
 #include "device/device.h"
 
@@ -44,24 +50,30 @@ class CudaExecutor : public Executor {
  private:
   CudaExecutor(std::shared_ptr<CudaSession> session, const ExecutorShape& shape,
                std::span<uint8_t> workspace, std::span<uint8_t> pages)
-      : session_(std::move(session)), shape_(shape), workspace_(workspace), pages_(pages) {}
+      : session_(std::move(session)),
+        shape_(shape),
+        workspace_(workspace),
+        pages_(pages),
+        pass_(*session_, shape_, pages_),
+        graphs_(session_) {}
 
-  // Input of the linears that follow: rows, and the code buffer holding them at `bits`.
-  struct Input {
-    CudaRows rows;     // where bits is 16
-    int32_t bits = 0;  // of the buffer that is filled; 0: none yet
-    CodesOrder order = CodesOrder::kNatural;
-    bool normed = false;  // rows are in place too
+  // What was asked for of a decode step that is not queued yet.
+  struct NotedStep {
+    bool open = false;
+    StepExtent extent = StepExtent::kLayers;
+    DeviceMatrix embedding;
+    std::vector<const DeviceLayer*> layers;  // those of the model, room for all
+    const float* final_norm = nullptr;
+    DeviceMatrix lm_head;
   };
-  // y = rms_norm(x), in the form that a linear asks for; at once for linears that agree.
-  Status normalize(const float* norm, const DeviceLinear& linear, Input& input);
-  // The buffer of codes in the order that a linear's kernel reads.
-  CudaQuantized codes_for(const DeviceLinear& linear) const;
-  // out = or += W input + bias
-  Status multiply(const DeviceLinear& linear, CudaRows rows, CudaStore store, CudaRows out);
+  bool notes(StepExtent extent) const { return noted_.open && noted_.extent == extent; }
+  // Queues a noted step. One whose layers were not all asked for was given up: it is dropped.
+  Status settle();
+  Status queue_noted();
   Status check(cudaError_t error, const char* what) { return session_->check(error, what); }
-  CudaKv kv_of(int32_t layer) const;
   Status to_device(void* to, const void* from, int64_t bytes);
+  Status copy_to_host(void* to, const void* from, int64_t bytes);
+  // And waits for it, and all before it.
   Status to_host(void* to, const void* from, int64_t bytes);
 
   // First, so that it outlives what needs it.
@@ -74,9 +86,12 @@ class CudaExecutor : public Executor {
   CudaHostWorkspace host_;
   CudaEvent batch_copied_;  // the device has read host_.batch
   CudaEvent rows_copied_;   // and host_.rows
-  CudaStream stream_;       // last: its destructor waits for what uses the others
+  CudaPass pass_;
+  StepGraphs graphs_;
+  CudaStream stream_;  // last: its destructor waits for what uses the others
   CudaLaunch launch_;
   StagedBatch staged_;
+  NotedStep noted_;
   std::vector<uint8_t> fetched_logits_;  // (n_outputs): rows that host_ holds
   std::vector<uint8_t> fetched_hidden_;  // (n_outputs)
 };

@@ -1,0 +1,370 @@
+// Attention of a decode step, one token per sequence, with what lies between the projections and it:
+// the rotation of q and k and the way of k and v into the cache. The bits of cuda_rope_store and
+// cuda_attention: a CTA's warps share the same 16 rows as there, piece by piece, and pieces are
+// added as attention_combine adds them.
+//
+// Grid: (n_tokens * pieces, n_kv_heads), 4 warps. The CTA of a token's last piece, and it alone,
+// stores the new key and value and reads them back; all others only read positions of earlier
+// passes, so every CTA starts its copies of those before it waits for the projections. The last CTA
+// of a token and KV head to be done adds the pieces: a counter decides which CTA that is, not in
+// which order it adds. Counters are 0 before and after. Dynamic shared memory: a ring of kRing
+// tiles, K and V alternating (for int8: of codes, and one converted tile), what warps exchange, q as
+// fp16, and the new row of k and of v.
+#include "kernels/cuda/attention_decode_shape.h"
+#include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/kv_rows.cuh"
+#include "kernels/cuda/programmatic_launch.cuh"
+
+namespace flexq {
+namespace attention {
+namespace {
+
+// Deep enough that most of a short piece is on its way while the projections are made, and small
+// enough to leave them room on the multiprocessor.
+constexpr int kDecodeRing = 6;
+
+struct DecodeArgs {
+  Args rows;  // as for attend(); `q` is not rotated yet
+  const float* k;
+  const float* v;
+  int64_t k_stride;
+  int64_t v_stride;
+  const float* cos;
+  const float* sin;
+  int32_t* counters;  // (n_tokens, n_kv_heads)
+  int32_t n_tokens;
+};
+
+template <int kDim, bool kInt8>
+struct DecodeShared {
+  // Halves between two rows of q: the lanes that read one register hit 32 banks.
+  static constexpr int kQueryStride = kDim + 8;
+  alignas(128) uint8_t ring[kDecodeRing * kSlotBytes<kDim, kInt8>];
+  alignas(128) uint8_t converted[kInt8 ? kTileBytes<kDim> : 16];
+  Exchange<kDim> exchange;
+  __half q[kRowsPerWarp * kQueryStride];
+  float k[kDim];
+  float v[kDim];
+  bool adds_pieces;
+};
+
+// Both elements of a rotated pair, products rounded separately as on the CPU. Not from the L1 cache:
+// the kernel before has written the row.
+__device__ inline float2 rotate_pair(const float* row, const float* cos, const float* sin,
+                                     int32_t half, int32_t pair) {
+  const float a = __ldcg(row + pair);
+  const float b = __ldcg(row + pair + half);
+  const float c = cos[pair];
+  const float s = sin[pair];
+  return make_float2(__fsub_rn(__fmul_rn(a, c), __fmul_rn(b, s)),
+                     __fadd_rn(__fmul_rn(b, c), __fmul_rn(a, s)));
+}
+
+// The rotated query heads of a KV head as fp16 rows, zeros around them.
+template <int kDim, int kStride>
+__device__ inline void stage_queries(const DecodeArgs& args, int64_t token, int64_t kv_head,
+                                     __half* q) {
+  const int32_t half = args.rows.kv.head_dim / 2;
+  const float* heads = args.rows.q + token * args.rows.q_stride +
+                       kv_head * args.rows.n_group * args.rows.kv.head_dim;
+  const float* cos = args.cos + token * half;
+  const float* sin = args.sin + token * half;
+  const int32_t n_pairs = args.rows.n_group * half;
+  for (auto i = static_cast<int32_t>(threadIdx.x); i < n_pairs; i += kKvWarps * 32) {
+    const int32_t head = i / half;
+    const int32_t pair = i % half;
+    const float2 both =
+        rotate_pair(heads + head * args.rows.kv.head_dim, cos, sin, half, pair);
+    q[head * kStride + pair] = __float2half_rn(both.x);
+    q[head * kStride + pair + half] = __float2half_rn(both.y);
+  }
+}
+
+// A operands of all steps of 16 columns, for rows g and g + 8.
+template <int kDim, int kStride>
+__device__ inline void read_queries(const __half* q, int lane, uint32_t (&a)[kDim / 16][4]) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const auto* row = reinterpret_cast<const uint32_t*>(q + (lane / 4 + half * 8) * kStride);
+#pragma unroll
+    for (int i = 0; i < kDim / 8; ++i)
+      a[i / 2][i % 2 * 2 + half] = row[i * 4 + lane % 4];
+  }
+}
+
+// The new key, rotated, and the new value into the cache, by all threads, the last ones first: few
+// query heads are staged by the first warps alone, at the same time.
+__device__ inline void store_new_rows(const DecodeArgs& args, int64_t token, int32_t kv_head,
+                                      const int32_t* table, int32_t position, float* k, float* v) {
+  const CudaKv& kv = args.rows.kv;
+  const int32_t half = kv.head_dim / 2;
+  const auto thread = static_cast<int32_t>(threadIdx.x);
+  const float* k_row = args.k + token * args.k_stride + int64_t{kv_head} * kv.head_dim;
+  const float* v_row = args.v + token * args.v_stride + int64_t{kv_head} * kv.head_dim;
+  for (int32_t pair = kKvWarps * 32 - 1 - thread; pair < half; pair += kKvWarps * 32) {
+    const float2 both =
+        rotate_pair(k_row, args.cos + token * half, args.sin + token * half, half, pair);
+    k[pair] = both.x;
+    k[pair + half] = both.y;
+    v[pair] = __ldcg(v_row + pair);
+    v[pair + half] = __ldcg(v_row + pair + half);
+  }
+  __syncthreads();
+  const int32_t slot = position % kv.page_tokens;
+  const int32_t lane = thread % 32;
+  if (thread / 32 == 0) {
+    store_row(
+        kv, [=](int32_t i) { return k[i]; }, slot, kv_head_in_page(kv, table, position, kv_head),
+        lane);
+  } else if (thread / 32 == 1) {
+    store_row(
+        kv, [=](int32_t i) { return v[i]; }, slot,
+        kv_head_in_page(kv, table, position, kv.n_kv_heads + kv_head), lane);
+  }
+  __syncthreads();
+}
+
+// out = the pieces of all heads of a KV head added in ascending order, by all threads, a column
+// each.
+__device__ inline void add_pieces(const DecodeArgs& args, int64_t token, int64_t kv_head,
+                                  int32_t n_pieces) {
+  constexpr int32_t kAtOnce = 4;
+  const Args& rows = args.rows;
+  const int32_t head_dim = rows.kv.head_dim;
+  const int32_t n_columns = rows.n_group * head_dim;
+  for (auto i = static_cast<int32_t>(threadIdx.x); i < n_columns; i += kKvWarps * 32) {
+    const int64_t head = kv_head * rows.n_group + i / head_dim;
+    const int32_t column = i % head_dim;
+    const int64_t first = (token * rows.n_heads + head) * rows.scratch.n_pieces;
+    const float* o = rows.scratch.o + first * head_dim + column;
+    const auto* ml = reinterpret_cast<const float2*>(rows.scratch.ml) + first;
+    float m = 0;
+    float l = 0;
+    float sum = 0;
+    for (int32_t begin = 0; begin < n_pieces; begin += kAtOnce) {
+      float2 piece_ml[kAtOnce];
+      float piece_o[kAtOnce];
+#pragma unroll
+      for (int32_t p = 0; p < kAtOnce; ++p) {
+        const int32_t piece = min(begin + p, n_pieces - 1);
+        piece_ml[p] = __ldcg(ml + piece);
+        piece_o[p] = __ldcg(o + int64_t{piece} * head_dim);
+      }
+#pragma unroll
+      for (int32_t p = 0; p < kAtOnce; ++p) {
+        if (begin + p >= n_pieces) break;
+        if (begin + p == 0) {
+          m = piece_ml[0].x;
+          l = piece_ml[0].y;
+          sum = piece_o[0];
+          continue;
+        }
+        const PieceWeights w = weigh_piece(m, piece_ml[p].x, rows.scale_log2);
+        m = w.m;
+        l = add_piece(w, l, piece_ml[p].y);
+        sum = add_piece(w, sum, piece_o[p]);
+      }
+    }
+    rows.out[token * rows.out_stride + head * head_dim + column] = normalize(sum, l);
+  }
+}
+
+template <int kDim, bool kInt8>
+__global__ void __launch_bounds__(kKvWarps * 32, 2)
+    attend_decode(const __grid_constant__ DecodeArgs args) {
+  using Tiles = KvTiles<kDim, kInt8>;
+  using P = Part<kDim, true>;
+  using Shared = DecodeShared<kDim, kInt8>;
+  constexpr int kPositions = kTilePositions<kDim>;
+  extern __shared__ __align__(128) uint8_t decode_shared[];
+  auto& shared = *reinterpret_cast<Shared*>(decode_shared);
+  const Args& rows_args = args.rows;
+  const CudaKv& kv = rows_args.kv;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const auto token = static_cast<int32_t>(blockIdx.x) % args.n_tokens;
+  const auto piece = static_cast<int32_t>(blockIdx.x) / args.n_tokens;
+  const auto kv_head = static_cast<int32_t>(blockIdx.y);
+  const int32_t position = rows_args.positions[token];
+  const int32_t last_piece = position / kPieceTokens;
+  if (piece > last_piece) return;
+  const bool has_new = piece == last_piece;
+  const int32_t begin = piece * kPieceTokens;
+  const int32_t end = min(begin + kPieceTokens, position + 1);
+
+  const int32_t* table = kv.block_tables + rows_args.sequences[token] * kv.pages_per_sequence;
+  const KvHead head = {kv.pages + kv.layer_offset + kv_head * kv.head_bytes, table, kv.page_bytes,
+                       kv.head_dim, position + 1};
+  // V follows all heads of K.
+  const int64_t v_offset = kv.n_kv_heads * kv.head_bytes;
+  // Step 2i is the keys of tile i, step 2i + 1 its values. The new row is in the last tile.
+  const int n_tiles = (end - begin + kPositions - 1) / kPositions;
+  const int n_steps = n_tiles * 2;
+  const int n_old_steps = has_new ? n_steps - 2 : n_steps;
+  int32_t page = 0;
+  int32_t next_page = Tiles::page_of(head, begin);
+  int copy_step = 0;
+  int copy_slot = 0;
+  const auto copy = [&] {
+    if (copy_step < n_steps) {
+      const int32_t first = begin + copy_step / 2 * kPositions;
+      KvHead keys_or_values = head;
+      if (copy_step % 2 == 0) {
+        page = next_page;
+        next_page = Tiles::page_of(head, first + kPositions);
+      } else {
+        keys_or_values.base += v_offset;
+      }
+      Tiles::copy(keys_or_values, page, first, shared.ring + copy_slot * kSlotBytes<kDim, kInt8>);
+    }
+    float_copy::commit();
+    ++copy_step;
+    copy_slot = copy_slot + 1 == kDecodeRing ? 0 : copy_slot + 1;
+  };
+  const int n_early = min(kDecodeRing - 1, n_old_steps);
+  for (int i = 0; i < n_early; ++i)
+    copy();
+  for (auto i = static_cast<int>(threadIdx.x); i < kRowsPerWarp * Shared::kQueryStride;
+       i += kKvWarps * 32)
+    shared.q[i] = __half();
+  __syncthreads();
+
+  wait_for_kernel_before();
+  stage_queries<kDim, Shared::kQueryStride>(args, token, kv_head, shared.q);
+  if (has_new) store_new_rows(args, token, kv_head, table, position, shared.k, shared.v);
+  for (int i = n_early; i < kDecodeRing - 1; ++i)
+    copy();
+  let_next_kernel_start();
+  __syncthreads();
+  uint32_t q[kDim / 16][4];
+  read_queries<kDim, Shared::kQueryStride>(shared.q, lane, q);
+
+  LaneRows rows;
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int32_t row = lane / 4 + half * 8;
+    rows.token[half] = token;
+    rows.head[half] = kv_head * rows_args.n_group + min(row, rows_args.n_group - 1);
+    rows.position[half] = row < rows_args.n_group ? position : -1;
+  }
+  const int first_column = P::first_column(warp);
+  const bool has_columns = P::has_columns(warp);
+  State<P::kColumns> state;
+  state.reset();
+  // The next step's tile: waits for it, starts the copy that takes the place of the last one.
+  int slot = 0;
+  const auto next_tile = [&](int32_t first) -> const uint8_t* {
+    float_copy::wait_group<kDecodeRing - 2>();
+    __syncthreads();
+    copy();
+    const uint8_t* arrived = shared.ring + slot * kSlotBytes<kDim, kInt8>;
+    slot = slot + 1 == kDecodeRing ? 0 : slot + 1;
+    if constexpr (!kInt8) {
+      return arrived;
+    } else {
+      Tiles::convert(head, first, arrived, shared.converted);
+      __syncthreads();
+      return shared.converted;
+    }
+  };
+#pragma unroll 1
+  for (int32_t first = begin; first < end; first += kPositions) {
+    const uint8_t* keys = next_tile(first);
+    float s[P::kKeys][4];
+    float largest[2];
+    uint32_t p[P::kKeys][2];
+    const int first_key = P::first_key(warp) * 8;
+    multiply_keys<kDim>(q, keys, first_key, lane, s);
+    if (first + kPositions - 1 > position) mask(rows, first + first_key, lane, s);
+    find_largest<kDim, true>(s, state.m, warp, lane, &shared.exchange, largest);
+    soften(s, largest, rows_args.scale_log2, state, p);
+    // Half an operand per 8 positions.
+#pragma unroll
+    for (int n = 0; n < P::kKeys; ++n) {
+      const int key = P::first_key(warp) + n;
+      reinterpret_cast<uint2*>(&shared.exchange.p[key / 2][lane])[key % 2] =
+          make_uint2(p[n][0], p[n][1]);
+    }
+    // Its barrier also shows all of p to all warps.
+    const uint8_t* values = next_tile(first);
+    if (!has_columns) continue;
+#pragma unroll
+    for (int i = 0; i < kPositions / 16; ++i) {
+      const uint4 both = shared.exchange.p[i][lane];
+      const uint32_t a[4] = {both.x, both.y, both.z, both.w};
+      multiply_values<kDim>(a, values, i, first_column, lane, state);
+    }
+  }
+  if (last_piece == 0) {
+    if (has_columns) store_rows(rows_args, rows, state, first_column, lane, position);
+    return;
+  }
+  if (has_columns) store_piece(rows_args, rows, state, piece, first_column, lane);
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    int32_t* counter = args.counters + int64_t{token} * kv.n_kv_heads + kv_head;
+    shared.adds_pieces = atomicAdd(counter, 1) == last_piece;
+    if (shared.adds_pieces) *counter = 0;
+  }
+  __syncthreads();
+  if (!shared.adds_pieces) return;
+  __threadfence();
+  add_pieces(args, token, kv_head, last_piece + 1);
+}
+
+template <int kDim, bool kInt8>
+cudaError_t launch_decode(const CudaLaunch& where, const DecodeArgs& args) {
+  const dim3 grid(static_cast<unsigned>(args.n_tokens * args.rows.n_pieces),
+                  static_cast<unsigned>(args.rows.kv.n_kv_heads));
+  return launch_overlapping(where, attend_decode<kDim, kInt8>, grid, dim3(kKvWarps * 32),
+                            sizeof(DecodeShared<kDim, kInt8>), args);
+}
+
+template <int kDim>
+cudaError_t launch_type(const CudaLaunch& where, const DecodeArgs& args) {
+  return args.rows.kv.int8 ? launch_decode<kDim, true>(where, args)
+                           : launch_decode<kDim, false>(where, args);
+}
+
+}  // namespace
+}  // namespace attention
+
+cudaError_t cuda_decode_attention(const CudaLaunch& where, const CudaBatch& batch, const CudaKv& kv,
+                                  int32_t n_heads, CudaRows q, CudaRows k, CudaRows v, CudaRows out,
+                                  uint8_t* scratch) {
+  using namespace attention;
+  if (kv.page_tokens != kKvPageTokens || batch.longest_run != 1) return cudaErrorInvalidValue;
+  // log2(e) / sqrt(head_dim)
+  const double scale_log2 = 1.4426950408889634 / sqrt(static_cast<double>(kv.head_dim));
+  const int32_t n_pieces = (batch.most_positions + kPieceTokens - 1) / kPieceTokens;
+  DecodeArgs args = {};
+  args.rows.kv = kv;
+  args.rows.positions = batch.positions;
+  args.rows.sequences = batch.sequences;
+  args.rows.q = q.data;
+  args.rows.out = out.data;
+  args.rows.q_stride = q.stride;
+  args.rows.out_stride = out.stride;
+  args.rows.n_heads = n_heads;
+  args.rows.n_group = n_heads / kv.n_kv_heads;
+  args.rows.n_pieces = n_pieces;
+  args.rows.scale_log2 = static_cast<float>(scale_log2);
+  auto* o = reinterpret_cast<float*>(scratch);
+  args.rows.scratch = {o, o + int64_t{batch.n_tokens} * n_heads * n_pieces * kv.head_dim, n_pieces};
+  args.k = k.data;
+  args.v = v.data;
+  args.k_stride = k.stride;
+  args.v_stride = v.stride;
+  args.cos = batch.cos;
+  args.sin = batch.sin;
+  args.counters = batch.counters;
+  args.n_tokens = batch.n_tokens;
+  if (kv.head_dim <= 16) return launch_type<16>(where, args);
+  if (kv.head_dim <= 32) return launch_type<32>(where, args);
+  if (kv.head_dim <= 64) return launch_type<64>(where, args);
+  if (kv.head_dim <= 128) return launch_type<128>(where, args);
+  return launch_type<256>(where, args);
+}
+
+}  // namespace flexq

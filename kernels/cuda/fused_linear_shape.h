@@ -1,0 +1,83 @@
+// Sizes of int8_linear_fused.cu and when it serves: pure functions, no CUDA header, tested without
+// a GPU.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/cuda_family.h"
+#include "kernels/cuda/linear_select.h"
+#include "kernels/layout/cuda_int8_layout.h"
+
+namespace flexq {
+
+inline constexpr int32_t kFusedWarps = 8;   // that multiply
+inline constexpr int32_t kFusedStages = 2;  // pieces of weights on their way to each of them
+
+// Tokens that a kernel is compiled for.
+constexpr int32_t fused_tile_tokens(int64_t n_tokens) {
+  return n_tokens == 1 ? 1 : 8;
+}
+// Groups of one row block that a warp takes at a time: 6 KB of weights for one token, so that 100
+// KB per multiprocessor are on their way. Half of it where the activations of 8 tokens take the
+// room.
+constexpr int32_t fused_piece_groups(int32_t weight_bits, int32_t tile_tokens) {
+  if (tile_tokens > 1) return 2;
+  return weight_bits == 6 ? 4 : 3;
+}
+constexpr int32_t fused_round_groups(int32_t weight_bits, int32_t tile_tokens) {
+  return kFusedWarps * fused_piece_groups(weight_bits, tile_tokens);
+}
+constexpr int64_t fused_piece_bytes(int32_t weight_bits, int32_t tile_tokens) {
+  return fused_piece_groups(weight_bits, tile_tokens) *
+         (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2);
+}
+// Words between the dots of two tokens: with several tokens 4 more than the 16 rows, so that the
+// 8 x 4 dots which a warp writes at once fall into different banks.
+constexpr int32_t fused_token_dots(int32_t tile_tokens) {
+  return tile_tokens == 1 ? 16 : 20;
+}
+// One of two buffers: dots (group, token, row) and weight scales (group, row) as fp16.
+constexpr int64_t fused_buffer_bytes(int32_t weight_bits, int32_t tile_tokens) {
+  return fused_round_groups(weight_bits, tile_tokens) *
+         (tile_tokens * fused_token_dots(tile_tokens) * 4 + cuda_int8::kUnitRows * 2);
+}
+// Codes of a token and 16 bytes more, so that 8 tokens start in different banks.
+constexpr int64_t fused_token_bytes(int64_t n_groups, int32_t tile_tokens) {
+  return n_groups * cuda_int8::kGroupSize + (tile_tokens == 1 ? 0 : 16);
+}
+// Stages, buffers, codes and scales of the activations, sums of squares of 32 warps, barriers.
+constexpr int64_t fused_shared_bytes(int32_t weight_bits, int64_t n_tokens, int64_t n_groups) {
+  const int32_t tile = fused_tile_tokens(n_tokens);
+  return kFusedWarps * kFusedStages * fused_piece_bytes(weight_bits, tile) +
+         2 * fused_buffer_bytes(weight_bits, tile) + n_tokens * fused_token_bytes(n_groups, tile) +
+         (n_groups * tile + 3) / 4 * 16 + 32 * 4 + (kFusedWarps * kFusedStages + 4) * 8;
+}
+
+// Columns of the widest row that the kernel normalizes: the quads of 8 warps are kept in registers.
+inline constexpr int64_t kFusedNormColumns = 8192;
+inline constexpr int64_t kFusedMaxTokens = 8;
+
+struct FusedProblem {
+  int32_t sm = 0;
+  CudaFamily family = CudaFamily::kInt8;
+  int32_t weight_bits = 6;
+  int64_t n_cols = 0;
+  int64_t n_tokens = 0;
+};
+
+// Whether int8_linear_fused serves; else the kernels of linear_select.h.
+constexpr bool fuses_linear(const FusedProblem& problem) {
+  return problem.sm >= 90 && problem.sm < 120 && problem.family == CudaFamily::kInt8 &&
+         problem.n_tokens <= kFusedMaxTokens &&
+         fused_shared_bytes(problem.weight_bits, problem.n_tokens,
+                            cuda_int8::n_groups(problem.n_cols)) <=
+             shared_bytes_per_cta(problem.sm);
+}
+// Whether it also normalizes and quantizes its input: each of its CTAs does so for itself, which
+// would cost more than a kernel of its own where there are several rows.
+constexpr bool fuses_quantization(const FusedProblem& problem, bool norms) {
+  return problem.n_tokens == 1 && fuses_linear(problem) &&
+         (!norms || problem.n_cols <= kFusedNormColumns);
+}
+
+}  // namespace flexq

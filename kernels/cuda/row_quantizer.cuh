@@ -1,0 +1,134 @@
+// RMSNorm and quantization of one row of activations, in the order of sums that every kernel which
+// does them keeps: the standalone ones and the linears that quantize their own input. Codes and
+// scales are the CPU's integers and bits for the same fp32 input: every operation of the quantizer
+// is one IEEE operation, written as such.
+//
+// Rows are read in quads of 4 consecutive floats. A warp of quads is one quantization group of 128,
+// so a group's maximum is one reduction of a warp, and its codes leave as 128 consecutive bytes.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "kernels/cuda/cuda_kernels.h"
+#include "kernels/layout/cuda_int8_layout.h"
+
+namespace flexq {
+
+inline constexpr int32_t kQuad = 4;
+inline constexpr uint32_t kAllLanes = 0xffffffffu;
+inline constexpr uint32_t kInfinityBits = 0x7f800000u;
+inline constexpr float kSmallestScale = 1e-5f;
+
+// Values [first, first + 4) of n, zeros past n.
+__device__ inline float4 load_quad(const float* values, int64_t first, int64_t n, bool aligned) {
+  if (aligned && first + kQuad <= n) return *reinterpret_cast<const float4*>(values + first);
+  float4 quad = make_float4(0, 0, 0, 0);
+  if (first < n) quad.x = values[first];
+  if (first + 1 < n) quad.y = values[first + 1];
+  if (first + 2 < n) quad.z = values[first + 2];
+  if (first + 3 < n) quad.w = values[first + 3];
+  return quad;
+}
+
+// --- the quantizer -------------------------------------------------------------------------------
+
+__device__ inline uint32_t warp_max(uint32_t value) {
+#if __CUDA_ARCH__ >= 800
+  return __reduce_max_sync(kAllLanes, value);
+#else
+  for (int offset = 16; offset > 0; offset /= 2)
+    value = max(value, __shfl_xor_sync(kAllLanes, value, offset));
+  return value;
+#endif
+}
+
+__device__ inline uint32_t magnitude_bits(float value) {
+  return __float_as_uint(value) & 0x7fffffffu;
+}
+
+// The low byte of the code of one value: rint(x / scale) with an IEEE division. The product with the
+// inverse is within 2^-15 of that quotient (|x / scale| <= 128), so the division is needed only where
+// the product is that close to the border between two codes.
+__device__ inline uint32_t quantize_value(float value, float scale, float inverse,
+                                          int32_t code_max) {
+  float quotient = __fmul_rn(value, inverse);
+  const float to_code = fabsf(__fsub_rn(quotient, rintf(quotient)));
+  if (to_code > 0.5f - 0x1p-14f) quotient = __fdiv_rn(value, scale);
+  const int32_t code = __float2int_rn(quotient);
+  return static_cast<uint32_t>(min(max(code, -code_max - 1), code_max)) & 0xffu;
+}
+
+// Quantizes a group of 128, a quad per lane, values past the row's end being 0: scale = max(max|x|
+// / code_max, 1e-5), code = clamp(round_half_even(x / scale)). A group that is not finite gets
+// codes 0 and scale NaN. All lanes of the warp call it.
+__device__ inline void quantize_group(float4 quad, int32_t code_max, int64_t token,
+                                      int64_t n_tokens, int64_t group, int64_t n_groups,
+                                      const CudaQuantized& out) {
+  const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
+  const uint32_t own = max(max(magnitude_bits(quad.x), magnitude_bits(quad.y)),
+                           max(magnitude_bits(quad.z), magnitude_bits(quad.w)));
+  const uint32_t max_bits = warp_max(own);
+  uint32_t word = 0;
+  float scale = __uint_as_float(0x7fc00000u);
+  if (max_bits < kInfinityBits) {
+    scale =
+        fmaxf(__fdiv_rn(__uint_as_float(max_bits), static_cast<float>(code_max)), kSmallestScale);
+    const float inverse = __fdiv_rn(1.0f, scale);
+    word = quantize_value(quad.x, scale, inverse, code_max) |
+           quantize_value(quad.y, scale, inverse, code_max) << 8 |
+           quantize_value(quad.z, scale, inverse, code_max) << 16 |
+           quantize_value(quad.w, scale, inverse, code_max) << 24;
+  }
+  const bool natural = out.order == CodesOrder::kNatural;
+  auto* words = reinterpret_cast<uint32_t*>(out.codes + (token * n_groups + group) * kGroupSize);
+  words[natural ? lane : cuda_int8::tensor_word(lane)] = word;
+  if (lane == 0) out.scales[natural ? token * n_groups + group : group * n_tokens + token] = scale;
+}
+
+__host__ __device__ constexpr int32_t code_max_of(int32_t bits) {
+  return (1 << (bits - 1)) - 1;
+}
+
+// --- RMSNorm -------------------------------------------------------------------------------------
+
+// Threads of a row: one quad each, as far as a CTA reaches. A function of n alone, because it fixes
+// the order of the sum of squares.
+inline constexpr int32_t kMostNormThreads = 1024;
+__host__ __device__ constexpr int32_t norm_threads(int64_t n) {
+  const int64_t threads = (n + kGroupSize - 1) / kGroupSize * 32;
+  return static_cast<int32_t>(threads < kMostNormThreads ? threads : kMostNormThreads);
+}
+
+// The sum over a warp as a tree, the same bits in every lane: a + b is b + a.
+__device__ inline float warp_sum(float value) {
+  for (int offset = 16; offset > 0; offset /= 2)
+    value = __fadd_rn(value, __shfl_xor_sync(kAllLanes, value, offset));
+  return value;
+}
+
+__device__ inline float add_squares(float sum, float4 quad) {
+  sum = __fmaf_rn(quad.x, quad.x, sum);
+  sum = __fmaf_rn(quad.y, quad.y, sum);
+  sum = __fmaf_rn(quad.z, quad.z, sum);
+  return __fmaf_rn(quad.w, quad.w, sum);
+}
+
+// 1 / sqrt(mean square + eps) from the sum of squares of n values, which is made like this: each of
+// norm_threads(n) threads sums its quads (every norm_threads-th) in ascending order, then a tree
+// over each warp's lanes, then one over the warps. NaN where the sum is not finite: without it an
+// overflow would make every output a quiet 0.
+__device__ inline float inverse_of_sum(float sum, int64_t n, float eps) {
+  const float mean_square = __fdiv_rn(sum, static_cast<float>(n));
+  const float inverse = __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(mean_square, eps)));
+  return __fadd_rn(inverse, __fsub_rn(mean_square, mean_square));
+}
+
+__device__ inline float4 normalize(float4 x, float inverse, float4 weight) {
+  return make_float4(
+      __fmul_rn(__fmul_rn(x.x, inverse), weight.x), __fmul_rn(__fmul_rn(x.y, inverse), weight.y),
+      __fmul_rn(__fmul_rn(x.z, inverse), weight.z), __fmul_rn(__fmul_rn(x.w, inverse), weight.w));
+}
+
+}  // namespace flexq

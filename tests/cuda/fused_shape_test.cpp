@@ -1,0 +1,86 @@
+// When fused decode kernels serve, and that two links of a chain fit one multiprocessor.
+#include <doctest/doctest.h>
+
+#include <initializer_list>
+
+#include "kernels/cuda/attention_decode_shape.h"
+#include "kernels/cuda/fused_linear_shape.h"
+
+namespace flexq {
+
+TEST_CASE("fused linears serve few tokens of the INT8 family on sm_90 where the activations fit") {
+  const FusedProblem decode = {90, CudaFamily::kInt8, 6, 4096, 1};
+  CHECK(fuses_linear(decode));
+  CHECK(fuses_quantization(decode, true));
+  for (const int32_t sm : {75, 80, 89, 120}) {
+    FusedProblem problem = decode;
+    problem.sm = sm;
+    CHECK_FALSE(fuses_linear(problem));
+  }
+  FusedProblem binary = decode;
+  binary.family = CudaFamily::kBinary;
+  CHECK_FALSE(fuses_linear(binary));
+  FusedProblem several = decode;
+  several.n_tokens = 8;
+  CHECK(fuses_linear(several));
+  CHECK_FALSE(fuses_quantization(several, true));
+  several.n_tokens = 9;
+  CHECK_FALSE(fuses_linear(several));
+  FusedProblem wide = decode;
+  wide.n_cols = 8193;
+  CHECK_FALSE(fuses_quantization(wide, true));
+  CHECK(fuses_quantization(wide, false));
+  wide.n_cols = 1 << 20;
+  CHECK_FALSE(fuses_linear(wide));
+}
+
+TEST_CASE("shares of fused linears hold any number of groups") {
+  for (const int32_t bits : {6, 8}) {
+    for (const int32_t tile : {1, 8}) {
+      const int32_t most = fused_round_groups(bits, tile);
+      for (int32_t n_groups = 1; n_groups <= 300; ++n_groups) {
+        const int32_t n_rounds = (n_groups + most - 1) / most;
+        int32_t begin = 0;
+        for (int32_t round = 0; round < n_rounds; ++round) {
+          const int32_t end = n_groups * (round + 1) / n_rounds;
+          CHECK(end - begin <= most);
+          for (int32_t warp = 0; warp < kFusedWarps; ++warp) {
+            const int32_t n =
+                (end - begin) * (warp + 1) / kFusedWarps - (end - begin) * warp / kFusedWarps;
+            REQUIRE(n <= fused_piece_groups(bits, tile));
+          }
+          begin = end;
+        }
+        REQUIRE(begin == n_groups);
+      }
+    }
+  }
+}
+
+// 228 KiB of a multiprocessor of sm_90, 1 KiB of which every CTA takes for itself.
+TEST_CASE("CTAs of neighbouring fused linears share a multiprocessor at one token") {
+  constexpr int64_t kSharedBytes = 228 * 1024;
+  const auto fit = [](int32_t bits, int64_t n_cols, int64_t next_cols) {
+    const auto bytes = [&](int64_t n) {
+      return fused_shared_bytes(bits, 1, cuda_int8::n_groups(n)) + 1024;
+    };
+    return bytes(n_cols) + bytes(next_cols) <= kSharedBytes;
+  };
+  for (const int32_t bits : {6, 8}) {
+    CHECK(fit(bits, 4096, 4096));
+    CHECK(fit(bits, 4096, 11008));
+  }
+  CHECK(fit(6, 8192, 8192));
+}
+
+TEST_CASE("decode attention in one launch: few query heads of a KV head, few tokens, sm_90") {
+  CHECK(fuses_attention(90, 1, 32, 32, 128));
+  CHECK(fuses_attention(90, 64, 64, 8, 128));
+  CHECK(fuses_attention(90, 8, 32, 2, 64));
+  CHECK_FALSE(fuses_attention(80, 1, 32, 32, 128));
+  CHECK_FALSE(fuses_attention(90, 65, 32, 32, 128));
+  CHECK_FALSE(fuses_attention(90, 1, 34, 2, 128));
+  CHECK_FALSE(fuses_attention(90, 1, 32, 32, 257));
+}
+
+}  // namespace flexq
