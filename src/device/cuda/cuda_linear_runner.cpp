@@ -11,13 +11,16 @@
 namespace flexq {
 namespace {
 
+constexpr double kGraphUs = 2000;
+
 struct RunnerBuffers {
   CudaRows input, output;
   CudaQuantized codes;
   uint8_t* scratch = nullptr;
 };
 
-int64_t carve(int32_t n_tokens, int64_t n_cols, int64_t n_rows, uint8_t* base, RunnerBuffers& out) {
+int64_t carve(const LinearShape& shape, uint8_t* base, RunnerBuffers& out) {
+  const auto [n_rows, n_cols, n_tokens] = shape;
   WorkspaceCarver carver(base, kCudaTensorAlignment);
   out.input.stride = align_up(n_cols, kCudaRowAlignment);
   out.output.stride = align_up(n_rows, kCudaRowAlignment);
@@ -32,33 +35,36 @@ int64_t carve(int32_t n_tokens, int64_t n_cols, int64_t n_rows, uint8_t* base, R
   return carver.used().value();
 }
 
+bool is_quantized_input(const DeviceLinear& linear) {
+  return is_grouped(linear.weight.format) && linear.activation_bits < 16;
+}
+
 }  // namespace
 
 Result<std::unique_ptr<LinearRunner>> CudaLinearRunner::create(std::shared_ptr<CudaSession> session,
-                                                               int32_t n_tokens, int64_t n_cols,
-                                                               int64_t n_rows) {
-  std::unique_ptr<CudaLinearRunner> runner(new CudaLinearRunner(std::move(session)));
-  FLEXQ_RETURN_IF_ERROR(runner->allocate(n_tokens, n_cols, n_rows));
+                                                               const LinearShape& shape) {
+  FLEXQ_ASSIGN_OR_RETURN(CudaTimer timer, CudaTimer::create(session));
+  std::unique_ptr<CudaLinearRunner> runner(
+      new CudaLinearRunner(std::move(session), shape, std::move(timer)));
+  FLEXQ_RETURN_IF_ERROR(runner->allocate());
+  FLEXQ_RETURN_IF_ERROR(runner->fill_input());
   return std::unique_ptr<LinearRunner>(std::move(runner));
 }
 
-Status CudaLinearRunner::allocate(int32_t n_tokens, int64_t n_cols, int64_t n_rows) {
-  n_tokens_ = n_tokens;
-  n_cols_ = n_cols;
+Status CudaLinearRunner::allocate() {
   RunnerBuffers buffers;
-  FLEXQ_ASSIGN_OR_RETURN(
-      memory_, CudaBuffer::allocate(session_, carve(n_tokens, n_cols, n_rows, nullptr, buffers),
-                                    "benchmark activations"));
-  carve(n_tokens, n_cols, n_rows, memory_->data(), buffers);
+  FLEXQ_ASSIGN_OR_RETURN(memory_, CudaBuffer::allocate(session_, carve(shape_, nullptr, buffers),
+                                                       "benchmark activations"));
+  carve(shape_, memory_->data(), buffers);
   input_ = buffers.input;
   output_ = buffers.output;
   codes_ = buffers.codes;
   scratch_ = buffers.scratch;
-  FLEXQ_ASSIGN_OR_RETURN(begin_, CudaEvent::create(session_));
-  FLEXQ_ASSIGN_OR_RETURN(end_, CudaEvent::create(session_));
-  FLEXQ_ASSIGN_OR_RETURN(stream_, CudaStream::create(session_));
+  return Status();
+}
 
-  const int64_t n = n_tokens * input_.stride;
+Status CudaLinearRunner::fill_input() {
+  const int64_t n = shape_.n_tokens * input_.stride;
   const int64_t bytes = n * int64_t{sizeof(float)};
   FLEXQ_ASSIGN_OR_RETURN(const PinnedBuffer host,
                          PinnedBuffer::allocate(session_, bytes, "benchmark activations"));
@@ -71,44 +77,36 @@ Status CudaLinearRunner::allocate(int32_t n_tokens, int64_t n_cols, int64_t n_ro
   }
   FLEXQ_RETURN_IF_ERROR(session_->check(
       session_->runtime().memcpy_async(input_.data, host.data(), static_cast<size_t>(bytes),
-                                       cudaMemcpyHostToDevice, stream_.get()),
+                                       cudaMemcpyHostToDevice, timer_.stream().get()),
       "copying to the device"));
-  return stream_.synchronize("copying to the device");
+  return timer_.stream().synchronize("copying to the device");
 }
 
 Status CudaLinearRunner::multiply(const DeviceLinear& linear) {
-  const CudaLaunch launch = session_->launch_on(stream_.get());
+  const CudaLaunch launch = timer_.launch();
   const CudaMatrix w = cuda_matrix(linear.weight);
-  const bool quantized = is_grouped(w.format) && linear.activation_bits < 16;
   const CudaLinearPart part = {w, linear.bias, output_};
-  return session_->check(quantized
+  return session_->check(is_quantized_input(linear)
                              ? cuda_linear_int(launch, {&part, 1}, codes_, linear.activation_bits,
-                                               n_tokens_, CudaStore::kSet, scratch_)
-                             : cuda_linear_float(launch, w, input_, n_tokens_, linear.bias,
+                                               shape_.n_tokens, CudaStore::kSet, scratch_)
+                             : cuda_linear_float(launch, w, input_, shape_.n_tokens, linear.bias,
                                                  CudaStore::kSet, output_, scratch_),
                          "linear layer");
 }
 
-Result<double> CudaLinearRunner::time(std::span<const DeviceLinear> linears) {
+Result<double> CudaLinearRunner::time(std::span<const DeviceLinear> copies, int32_t repeats) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
-  const DeviceLinear& any = linears.front();
-  if (is_grouped(any.weight.format) && any.activation_bits < 16) {
-    const CudaLaunch launch = session_->launch_on(stream_.get());
-    codes_.order = codes_order(launch.sm, cuda_matrix(any.weight).family, n_tokens_);
+  const DeviceLinear& any = copies.front();
+  if (is_quantized_input(any)) {
+    const CudaLaunch launch = timer_.launch();
+    codes_.order = codes_order(launch.sm, cuda_matrix(any.weight).family, shape_.n_tokens);
     FLEXQ_RETURN_IF_ERROR(session_->check(
-        cuda_quantize(launch, input_, n_cols_, any.activation_bits, n_tokens_, codes_),
+        cuda_quantize(launch, input_, shape_.n_cols, any.activation_bits, shape_.n_tokens, codes_),
         "quantization"));
   }
-  FLEXQ_RETURN_IF_ERROR(begin_.record(stream_));
-  for (const DeviceLinear& linear : linears)
-    FLEXQ_RETURN_IF_ERROR(multiply(linear));
-  FLEXQ_RETURN_IF_ERROR(end_.record(stream_));
-  FLEXQ_RETURN_IF_ERROR(end_.synchronize("linear layers"));
-  float milliseconds = 0;
-  FLEXQ_RETURN_IF_ERROR(
-      session_->check(session_->runtime().event_elapsed_ms(&milliseconds, begin_.get(), end_.get()),
-                      "reading the clock"));
-  return 1000.0 * static_cast<double>(milliseconds) / static_cast<double>(linears.size());
+  return timer_.time(kGraphUs, repeats, [&](int64_t i) {
+    return multiply(copies[static_cast<size_t>(i) % copies.size()]);
+  });
 }
 
 }  // namespace flexq
