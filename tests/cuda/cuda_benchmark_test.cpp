@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -109,6 +110,35 @@ TEST_CASE("kernels on cuda are timed as graphs, beside reading and the baselines
   }
   CHECK(SubstituteBackend::cuda().live().none());
   CHECK(SubstituteBackend::cuda().misuse() == "");
+}
+
+TEST_CASE("tuning on cuda times every configuration of a layer and names the chosen one") {
+  const SubstituteBackend backend;
+  KernelBenchmarkRequest request = small_request({1, 64});
+  request.tune = true;
+  std::vector<KernelTime> times;
+  KernelBenchmarkOptions options = cuda_options();
+  options.baselines = {};
+  REQUIRE(run_all(options, request, times).ok());
+  for (const int32_t n_tokens : request.n_tokens) {
+    CAPTURE(n_tokens);
+    std::set<std::string> names;
+    int32_t n_chosen = 0;
+    for (const KernelTime& time : times) {
+      if (time.n_tokens != n_tokens) continue;
+      CHECK(names.insert(time.configuration).second);
+      CHECK(time.microseconds > 0);
+      n_chosen += time.chosen ? 1 : 0;
+    }
+    CHECK(names.size() > 2);
+    CHECK(n_chosen == 1);
+  }
+  // A layer without quantized input has one kernel.
+  request.policy = "fp16";
+  times.clear();
+  REQUIRE(run_all(options, request, times).ok());
+  REQUIRE(times.size() == 2);
+  CHECK(times[0].configuration == "");
 }
 
 TEST_CASE("a baseline whose algorithms all fail ends the benchmark with the library's word") {

@@ -6,7 +6,7 @@
 #include "device/cuda/cuda_tensor.h"
 #include "device/cuda/cuda_workspace.h"
 #include "device/workspace_carver.h"
-#include "kernels/cuda/linear_select.h"
+#include "kernels/cuda/linear_configs.h"
 
 namespace flexq {
 namespace {
@@ -82,6 +82,26 @@ Status CudaLinearRunner::fill_input() {
   return timer_.stream().synchronize("copying to the device");
 }
 
+LinearProblem CudaLinearRunner::problem(const DeviceLinear& linear) const {
+  const CudaMatrix w = cuda_matrix(linear.weight);
+  return {.sm = session_->target().sm,
+          .n_sms = session_->target().n_sms,
+          .family = w.family,
+          .weight_bits = weight_bits(w.format),
+          .n_rows = w.rows,
+          .n_cols = w.cols,
+          .n_tokens = shape_.n_tokens};
+}
+
+Status CudaLinearRunner::quantize_input(const DeviceLinear& linear) {
+  if (!is_quantized_input(linear)) return Status();
+  const LinearProblem asked = problem(linear);
+  codes_.order = codes_order(asked.sm, asked.family, asked.n_tokens);
+  return session_->check(cuda_quantize(timer_.launch(), input_, shape_.n_cols,
+                                       linear.activation_bits, shape_.n_tokens, codes_),
+                         "quantization");
+}
+
 Status CudaLinearRunner::multiply(const DeviceLinear& linear) {
   const CudaLaunch launch = timer_.launch();
   const CudaMatrix w = cuda_matrix(linear.weight);
@@ -96,16 +116,36 @@ Status CudaLinearRunner::multiply(const DeviceLinear& linear) {
 
 Result<double> CudaLinearRunner::time(std::span<const DeviceLinear> copies, int32_t repeats) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
-  const DeviceLinear& any = copies.front();
-  if (is_quantized_input(any)) {
-    const CudaLaunch launch = timer_.launch();
-    codes_.order = codes_order(launch.sm, cuda_matrix(any.weight).family, shape_.n_tokens);
-    FLEXQ_RETURN_IF_ERROR(session_->check(
-        cuda_quantize(launch, input_, shape_.n_cols, any.activation_bits, shape_.n_tokens, codes_),
-        "quantization"));
-  }
+  FLEXQ_RETURN_IF_ERROR(quantize_input(copies.front()));
   return timer_.time(kGraphUs, repeats, [&](int64_t i) {
     return multiply(copies[static_cast<size_t>(i) % copies.size()]);
+  });
+}
+
+LinearRunner::Configurations CudaLinearRunner::configurations(const DeviceLinear& linear) const {
+  Configurations all;
+  if (!is_quantized_input(linear)) return all;
+  const LinearConfig chosen = select_linear(problem(linear));
+  for (const LinearConfig& config : linear_configs(problem(linear))) {
+    if (is_same_config(config, chosen)) all.chosen = all.names.size();
+    all.names.push_back(config_name(config));
+  }
+  return all;
+}
+
+Result<double> CudaLinearRunner::time_configuration(size_t index,
+                                                    std::span<const DeviceLinear> copies,
+                                                    int32_t repeats) {
+  FLEXQ_RETURN_IF_ERROR(session_->enter());
+  const DeviceLinear& any = copies.front();
+  FLEXQ_RETURN_IF_ERROR(quantize_input(any));
+  const LinearConfig config = linear_configs(problem(any))[index];
+  return timer_.time(kGraphUs, repeats, [&](int64_t i) {
+    const DeviceLinear& linear = copies[static_cast<size_t>(i) % copies.size()];
+    const CudaLinearPart part = {cuda_matrix(linear.weight), linear.bias, output_};
+    return session_->check(cuda_linear_int_with(timer_.launch(), config, part, codes_,
+                                                linear.activation_bits, shape_.n_tokens, scratch_),
+                           "linear layer");
   });
 }
 

@@ -6,6 +6,7 @@
 #include "device/cuda/cuda_timer.h"
 #include "device/linear_runner.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/linear_select.h"
 
 namespace flexq {
 
@@ -16,12 +17,18 @@ class CudaLinearRunner : public LinearRunner {
   // The multiplications alone: quantization is part of the step before in a model and is done once,
   // ahead of the clock.
   Result<double> time(std::span<const DeviceLinear> copies, int32_t repeats) override;
+  Configurations configurations(const DeviceLinear& linear) const override;
+  Result<double> time_configuration(size_t index, std::span<const DeviceLinear> copies,
+                                    int32_t repeats) override;
 
  private:
   CudaLinearRunner(std::shared_ptr<CudaSession> session, const LinearShape& shape, CudaTimer timer)
       : session_(std::move(session)), shape_(shape), timer_(std::move(timer)) {}
   Status allocate();
   Status fill_input();
+  // What the kernels' choice depends on.
+  LinearProblem problem(const DeviceLinear& linear) const;
+  Status quantize_input(const DeviceLinear& linear);
   Status multiply(const DeviceLinear& linear);
 
   const std::shared_ptr<CudaSession> session_;
