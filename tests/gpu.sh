@@ -6,11 +6,12 @@
 #     BUILD     a build folder (bin/ and lib/), or one folder that all of it was copied to
 #     RESULTS   gets gpu.md, gpu.json and the logs
 # FLEXQ_REFERENCE_DATA: the folder of reference data, where there is one. FLEXQ_CUBLASLT: the file or
-# folder of libcublasLt.so, where the loader does not find it: what the kernels are compared with. Exit code 0 only when every
-# test passed; tests that skipped for want of reference data are listed as such.
+# folder of libcublasLt.so, where the loader does not find it: what the kernels are compared with.
+# Exit code 0 only when every test passed; tests that skipped for want of reference data are listed
+# as such.
 set -uo pipefail
 source_folder=$(cd "$(dirname "$0")/.." && pwd)
-[ $# -ge 2 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 build=$(cd "$1" && pwd) || exit 2
 mkdir -p "$2" && results=$(cd "$2" && pwd) || exit 2
 mode=${3:-}

@@ -90,7 +90,7 @@ int measure(const KernelCommand& command, const KernelBenchmark& benchmark,
     request.repeats = command.n_repeats;
     request.shape = times.shape.c_str();
     request.policy = times.policy.c_str();
-    parse_matrix(times.shape, request.rows, request.cols);
+    if (times.is_matrix) parse_matrix(times.shape, request.rows, request.cols);
     request.n_tokens = command.n_tokens.data();
     request.n_token_counts = static_cast<int32_t>(command.n_tokens.size());
     request.tune = command.tune ? 1 : 0;
@@ -137,11 +137,13 @@ int open_benchmark(const KernelCommand& command, KernelBenchmark& benchmark,
 int bench_kernels(const KernelCommand& command) {
   if (const int code = check_names(command); code != kExitOk) return code;
   std::vector<KernelTimes> results;
-  for (const auto* names : {&command.shapes, &command.matrices}) {
-    for (const std::string& name : *names) {
-      for (const std::string& policy : command.policies)
-        results.push_back({name, policy});
-    }
+  for (const std::string& shape : command.shapes) {
+    for (const std::string& policy : command.policies)
+      results.push_back({shape, policy});
+  }
+  for (const std::string& policy : command.policies) {
+    for (const std::string& matrix : command.matrices)
+      results.push_back({matrix, policy, /*is_matrix=*/true});
   }
   KernelBenchmark benchmark;
   flexq_kernel_machine machine = {};

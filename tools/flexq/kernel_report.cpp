@@ -5,6 +5,10 @@
 namespace flexq_tool {
 namespace {
 
+bool is_cpu(const flexq_kernel_machine& machine) {
+  return std::string_view(machine.device) == "cpu";
+}
+
 double floor_ratio(const flexq_kernel_time& time) {
   return time.microseconds / time.floor_microseconds;
 }
@@ -45,6 +49,28 @@ nlohmann::ordered_json baselines_json(const flexq_kernel_time& time) {
   return baselines;
 }
 
+std::vector<std::string> kernel_row(const flexq_kernel_time& time,
+                                    const std::vector<int32_t>& baselines, bool on_cpu) {
+  std::vector<std::string> row = {time.layer,
+                                  matrix_size(time),
+                                  weight_format(time),
+                                  std::to_string(time.n_tokens),
+                                  fixed(time.microseconds, 1),
+                                  fixed(time.floor_microseconds, 1),
+                                  fixed(floor_ratio(time), 2),
+                                  fixed(time.read_microseconds, 1)};
+  for (const int32_t baseline : baselines)
+    row.push_back(baseline_cell(time, baseline));
+  row.push_back(fixed(bytes_per_second(time) / 1e9, 1));
+  row.push_back(fixed(operations_per_second(time) / (on_cpu ? 1e9 : 1e12), 1));
+  return row;
+}
+
+// Single matrices of one policy fit into one table.
+bool share_table(const KernelTimes& a, const KernelTimes& b) {
+  return &a == &b || (a.is_matrix && b.is_matrix && a.policy == b.policy);
+}
+
 std::string footer(const flexq_kernel_machine& machine) {
   std::string text = machine_line(machine);
   if (machine.baseline_library[0] != '\0') {
@@ -70,9 +96,7 @@ std::string weight_format(const flexq_kernel_time& time) {
 
 std::string machine_line(const flexq_kernel_machine& machine) {
   return one_line(machine.name) + " (" + machine.device + "), kernels " + machine.kernels +
-         (machine.device == std::string_view("cpu")
-              ? ", " + std::to_string(machine.n_threads) + " threads"
-              : "") +
+         (is_cpu(machine) ? ", " + std::to_string(machine.n_threads) + " threads" : "") +
          ", memory read at " + format_bytes(static_cast<int64_t>(machine.read_bandwidth)) + "/s\n";
 }
 
@@ -104,6 +128,7 @@ nlohmann::ordered_json matrix_json(const KernelTimes& times, const flexq_kernel_
 
 std::string kernel_tables(const flexq_kernel_machine& machine,
                           const std::vector<KernelTimes>& results, bool markdown) {
+  const bool on_cpu = is_cpu(machine);
   std::vector<std::string> header = {"layer", "N x K",    "format", "tokens",
                                      "us",    "floor us", "ratio",  "read-only us"};
   std::vector<int32_t> baselines;
@@ -112,27 +137,17 @@ std::string kernel_tables(const flexq_kernel_machine& machine,
     baselines.push_back(i);
     header.push_back(std::string(flexq_private_baseline_name(i)) + " us");
   }
-  header.insert(header.end(), {"GB/s", "GOPS"});
+  header.insert(header.end(), {"GB/s", on_cpu ? "GOPS" : "TOPS"});
   std::string text;
-  for (const KernelTimes& times : results) {
+  for (size_t begin = 0, end = 0; begin < results.size(); begin = end) {
     Table table(header);
-    for (const flexq_kernel_time& time : times.rows) {
-      std::vector<std::string> row = {time.layer,
-                                      matrix_size(time),
-                                      weight_format(time),
-                                      std::to_string(time.n_tokens),
-                                      fixed(time.microseconds, 1),
-                                      fixed(time.floor_microseconds, 1),
-                                      fixed(floor_ratio(time), 2),
-                                      fixed(time.read_microseconds, 1)};
-      for (const int32_t baseline : baselines)
-        row.push_back(baseline_cell(time, baseline));
-      row.push_back(fixed(bytes_per_second(time) / 1e9, 1));
-      row.push_back(fixed(operations_per_second(time) / 1e9, 1));
-      table.add(std::move(row));
+    for (; end < results.size() && share_table(results[begin], results[end]); ++end) {
+      for (const flexq_kernel_time& time : results[end].rows)
+        table.add(kernel_row(time, baselines, on_cpu));
     }
-    text += times.shape + ", policy " + times.policy + "\n" + (markdown ? "\n" : "") +
-            (markdown ? table.markdown() : table.text()) + "\n";
+    const KernelTimes& first = results[begin];
+    text += (end - begin > 1 ? "" : first.shape + ", ") + "policy " + first.policy + "\n" +
+            (markdown ? "\n" + table.markdown() : table.text()) + "\n";
   }
   return text + footer(machine);
 }

@@ -13,6 +13,7 @@ namespace flexq_tool {
 struct KernelTimes {
   std::string shape;  // a name, or "57344x8192"
   std::string policy;
+  bool is_matrix = false;
   std::vector<flexq_kernel_time> rows = {};
 };
 
