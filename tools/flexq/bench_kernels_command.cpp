@@ -157,47 +157,36 @@ int bench_kernels(const KernelCommand& command) {
 }
 
 constexpr char kFooter[] =
-    "One layer stands for all, and layers of one shape and precision are measured once. Calls "
-    "visit\n"
-    "copies of the matrix, so that no cache holds the weights of the next call, unless "
-    "--working-set\n"
-    "fits into one. On CUDA a measurement is a graph of many calls, timed by the device; "
-    "quantizing\n"
-    "the input is not part of it. The floor is the weights' bytes at the speed at which the "
-    "device\n"
-    "reads 1 GiB (the best of several passes), read-only a kernel that reads this very matrix and\n"
-    "does nothing else; the ratio compares a call with the floor. All is measured in the same "
-    "run.\n"
-    "Baselines are products of cuBLASLt: fp16 (sums in fp32), int8 (to int32, without scales), "
-    "fp8\n"
-    "(e4m3), and w8a8-row: int8 with a scale per token and per output channel, as SmoothQuant. "
-    "The\n"
-    "library is looked for at the path in FLEXQ_CUBLASLT (a file or a folder), then where the "
-    "loader\n"
-    "finds libcublasLt.so.13 or .12, then in /usr/local/cuda/lib64.\n"
-    "--tune times every configuration of the kernels that can compute a layer and shows what "
-    "FlexQ's\n"
-    "own choice loses against the fastest.\n"
+    "One layer stands for all, and layers of one shape and precision are measured once. Calls\n"
+    "visit copies of the matrix, so that no cache holds the weights of the next call, unless\n"
+    "--working-set fits into one. On CUDA a measurement is a graph of many calls, timed by\n"
+    "the device; quantizing the input belongs to it where the kernel does so itself. The\n"
+    "floor is the weights' bytes at the speed at which the device reads 1 GiB (the best of\n"
+    "several passes), read-only a kernel that reads this very matrix and does nothing else;\n"
+    "the ratio compares a call with the floor. All is measured in the same run.\n"
+    "Baselines are products of cuBLASLt: fp16 (sums in fp32), int8 (to int32, without\n"
+    "scales), fp8 (e4m3), and w8a8-row: int8 with a scale per token and per output channel,\n"
+    "as SmoothQuant. The library is looked for at the path in FLEXQ_CUBLASLT (a file or a\n"
+    "folder), then where the loader finds libcublasLt.so.13 or .12, then in\n"
+    "/usr/local/cuda/lib64.\n"
+    "--tune times every configuration of the kernels that can compute a layer, and shows what\n"
+    "FlexQ's own choice loses against the fastest and the table that the fastest would make.\n"
     "Examples:\n"
     "  flexq bench kernels --shape llama-2-7b,llama-3-8b --tokens 1,4,128 --policy flexq,w8a8\n"
-    "  flexq bench kernels --matrix 57344x8192,8192x28672 --tokens 1,16,4096 --baselines "
-    "int8,fp16\n"
-    "  flexq bench kernels --device cuda --cuda-kernels btc --shape llama-2-7b --markdown\n"
+    "  flexq bench kernels --device cuda --matrix 57344x8192,8192x28672 --tokens 1,16,4096\n"
+    "  flexq bench kernels --device cuda --shape llama-2-7b --baselines int8,fp16 --markdown\n"
     "  flexq bench kernels --device cuda --matrix 12288x4096 --tokens 1,2,4,8,16,32,64 --tune\n"
-    "JSON: {\"device\", \"name\", \"kernels\", \"threads\", \"read_bandwidth_bytes_per_second\",\n"
-    "\"baselines\" (the library, or null), \"no_baselines\" (why, or null), \"results\": "
-    "[{\"shape\",\n"
-    "\"policy\", \"layer\", \"rows\", \"cols\", \"format\", \"activation_bits\", \"kernels\", "
-    "\"tokens\",\n"
-    "\"weight_bytes\", \"microseconds\", \"floor_microseconds\", \"floor_ratio\", "
-    "\"read_microseconds\",\n"
-    "\"bytes_per_second\", \"operations_per_second\", \"baselines\": {NAME: {\"microseconds\",\n"
-    "\"speedup\"}}}]}; with --tune in the place of results \"tuning\": [{\"shape\", ... "
-    "\"weight_bytes\",\n"
-    "\"chosen\", \"fastest\", \"loss\", \"microseconds\": {CONFIGURATION: N}}], \"table\": "
-    "[{\"policy\",\n"
-    "\"rows\", \"cols\", \"format\", \"activation_bits\", \"first_tokens\", \"last_tokens\",\n"
-    "\"configuration\"}]";
+    "JSON: {\"device\", \"name\", \"kernels\", \"threads\",\n"
+    "\"read_bandwidth_bytes_per_second\", \"baselines\" (the library, or null),\n"
+    "\"no_baselines\" (why, or null), \"results\": [{\"shape\", \"policy\", \"layer\",\n"
+    "\"rows\", \"cols\", \"format\", \"activation_bits\", \"kernels\", \"tokens\",\n"
+    "\"weight_bytes\", \"microseconds\", \"floor_microseconds\", \"floor_ratio\",\n"
+    "\"read_microseconds\", \"bytes_per_second\", \"operations_per_second\",\n"
+    "\"baselines\": {NAME: {\"microseconds\", \"speedup\"}}}]}; with --tune in the\n"
+    "place of results \"tuning\": [{\"shape\", ... \"weight_bytes\", \"chosen\",\n"
+    "\"fastest\", \"loss\", \"microseconds\": {CONFIGURATION: N}}], \"table\":\n"
+    "[{\"policy\", \"rows\", \"cols\", \"format\", \"activation_bits\", \"first_tokens\",\n"
+    "\"last_tokens\", \"configuration\"}]";
 
 }  // namespace
 
@@ -213,8 +202,7 @@ void add_bench_kernels_command(CLI::App& parent, Work& selected) {
           ->type_name("NxK,...");
   add_name_list(*app, "--policy", command->policies, kPolicyHelp)->default_str("flexq");
   app->add_option("--tokens", command->n_tokens,
-                  "Tokens per call: 1 as in decoding, more as in "
-                  "prefill")
+                  "Tokens per call: 1 as in decoding, more as in prefill")
       ->delimiter(',')
       ->check(integer_from(1, 1 << 14))
       ->allow_extra_args(false)

@@ -6,6 +6,7 @@
 #include "device/cuda/cuda_tensor.h"
 #include "device/cuda/cuda_workspace.h"
 #include "device/workspace_carver.h"
+#include "kernels/cuda/fused_linear_shape.h"
 #include "kernels/cuda/linear_configs.h"
 
 namespace flexq {
@@ -102,51 +103,81 @@ Status CudaLinearRunner::quantize_input(const DeviceLinear& linear) {
                          "quantization");
 }
 
-Status CudaLinearRunner::multiply(const DeviceLinear& linear) {
-  const CudaLaunch launch = timer_.launch();
-  const CudaMatrix w = cuda_matrix(linear.weight);
-  const CudaLinearPart part = {w, linear.bias, output_};
-  return session_->check(is_quantized_input(linear)
-                             ? cuda_linear_int(launch, {&part, 1}, codes_, linear.activation_bits,
-                                               shape_.n_tokens, CudaStore::kSet, scratch_)
-                             : cuda_linear_float(launch, w, input_, shape_.n_tokens, linear.bias,
-                                                 CudaStore::kSet, output_, scratch_),
-                         "linear layer");
+std::vector<CudaLinearRunner::Way> CudaLinearRunner::ways(const DeviceLinear& linear) const {
+  if (!is_quantized_input(linear)) return {{.kind = Way::Kind::kFloat, .chosen = true}};
+  const LinearProblem asked = problem(linear);
+  const FusedProblem fused = {asked.sm, asked.family, asked.weight_bits, asked.n_cols,
+                              asked.n_tokens};
+  std::vector<Way> ways;
+  const bool quantizes = fuses_quantization(fused, /*norms=*/false);
+  if (quantizes) ways.push_back({.kind = Way::Kind::kFusedQuantizing, .chosen = true});
+  if (fuses_linear(fused)) ways.push_back({.kind = Way::Kind::kFused});
+  const LinearConfig selected = select_linear(asked);
+  for (const LinearConfig& config : linear_configs(asked)) {
+    ways.push_back({.kind = Way::Kind::kConfig,
+                    .config = config,
+                    .chosen = !quantizes && is_same_config(config, selected)});
+  }
+  return ways;
 }
 
-Result<double> CudaLinearRunner::time(std::span<const DeviceLinear> copies, int32_t repeats) {
+Status CudaLinearRunner::multiply(const Way& way, const DeviceLinear& linear) {
+  const CudaLaunch launch = timer_.launch();
+  const CudaLinearPart part = {cuda_matrix(linear.weight), linear.bias, output_};
+  const int32_t bits = linear.activation_bits;
+  cudaError_t error = cudaSuccess;
+  switch (way.kind) {
+    case Way::Kind::kFloat:
+      error = cuda_linear_float(launch, part.w, input_, shape_.n_tokens, linear.bias,
+                                CudaStore::kSet, output_, scratch_);
+      break;
+    case Way::Kind::kFusedQuantizing:
+      error = cuda_linear_fused(launch, {&part, 1}, CudaSource{input_.data, nullptr, 0}, bits,
+                                CudaStore::kSet);
+      break;
+    case Way::Kind::kFused:
+      error = cuda_linear_fused(launch, {&part, 1}, codes_, shape_.n_tokens, CudaStore::kSet);
+      break;
+    case Way::Kind::kConfig:
+      error =
+          cuda_linear_int_with(launch, way.config, part, codes_, bits, shape_.n_tokens, scratch_);
+      break;
+  }
+  return session_->check(error, "linear layer");
+}
+
+Result<double> CudaLinearRunner::time_way(const Way& way, std::span<const DeviceLinear> copies,
+                                          int32_t repeats) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
   FLEXQ_RETURN_IF_ERROR(quantize_input(copies.front()));
   return timer_.time(kGraphUs, repeats, [&](int64_t i) {
-    return multiply(copies[static_cast<size_t>(i) % copies.size()]);
+    return multiply(way, copies[static_cast<size_t>(i) % copies.size()]);
   });
 }
 
+Result<double> CudaLinearRunner::time(std::span<const DeviceLinear> copies, int32_t repeats) {
+  const std::vector<Way> all = ways(copies.front());
+  const auto chosen =
+      std::find_if(all.begin(), all.end(), [](const Way& way) { return way.chosen; });
+  return time_way(*chosen, copies, repeats);
+}
+
 LinearRunner::Configurations CudaLinearRunner::configurations(const DeviceLinear& linear) const {
-  Configurations all;
-  if (!is_quantized_input(linear)) return all;
-  const LinearConfig chosen = select_linear(problem(linear));
-  for (const LinearConfig& config : linear_configs(problem(linear))) {
-    if (is_same_config(config, chosen)) all.chosen = all.names.size();
-    all.names.push_back(config_name(config));
+  Configurations shown;
+  if (!is_quantized_input(linear)) return shown;
+  for (const Way& way : ways(linear)) {
+    if (way.chosen) shown.chosen = shown.names.size();
+    shown.names.push_back(way.kind == Way::Kind::kFusedQuantizing ? "fused with quantization"
+                          : way.kind == Way::Kind::kFused         ? "fused"
+                                                                  : config_name(way.config));
   }
-  return all;
+  return shown;
 }
 
 Result<double> CudaLinearRunner::time_configuration(size_t index,
                                                     std::span<const DeviceLinear> copies,
                                                     int32_t repeats) {
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  const DeviceLinear& any = copies.front();
-  FLEXQ_RETURN_IF_ERROR(quantize_input(any));
-  const LinearConfig config = linear_configs(problem(any))[index];
-  return timer_.time(kGraphUs, repeats, [&](int64_t i) {
-    const DeviceLinear& linear = copies[static_cast<size_t>(i) % copies.size()];
-    const CudaLinearPart part = {cuda_matrix(linear.weight), linear.bias, output_};
-    return session_->check(cuda_linear_int_with(timer_.launch(), config, part, codes_,
-                                                linear.activation_bits, shape_.n_tokens, scratch_),
-                           "linear layer");
-  });
+  return time_way(ways(copies.front())[index], copies, repeats);
 }
 
 }  // namespace flexq

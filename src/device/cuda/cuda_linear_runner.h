@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "device/cuda/cuda_timer.h"
 #include "device/linear_runner.h"
@@ -14,8 +15,8 @@ class CudaLinearRunner : public LinearRunner {
  public:
   static Result<std::unique_ptr<LinearRunner>> create(std::shared_ptr<CudaSession> session,
                                                       const LinearShape& shape);
-  // The multiplications alone: quantization is part of the step before in a model and is done once,
-  // ahead of the clock.
+  // As a model multiplies: where the kernel quantizes its input itself, that is in the time; else
+  // quantization is part of the step before and is done once, ahead of the clock.
   Result<double> time(std::span<const DeviceLinear> copies, int32_t repeats) override;
   Configurations configurations(const DeviceLinear& linear) const override;
   Result<double> time_configuration(size_t index, std::span<const DeviceLinear> copies,
@@ -29,7 +30,18 @@ class CudaLinearRunner : public LinearRunner {
   // What the kernels' choice depends on.
   LinearProblem problem(const DeviceLinear& linear) const;
   Status quantize_input(const DeviceLinear& linear);
-  Status multiply(const DeviceLinear& linear);
+
+  // One of the kernels that can compute a layer.
+  struct Way {
+    enum class Kind { kFloat, kFusedQuantizing, kFused, kConfig };
+    Kind kind = Kind::kFloat;
+    LinearConfig config = {};  // of kConfig
+    bool chosen = false;       // what a model takes
+  };
+  // One of them is chosen.
+  std::vector<Way> ways(const DeviceLinear& linear) const;
+  Status multiply(const Way& way, const DeviceLinear& linear);
+  Result<double> time_way(const Way& way, std::span<const DeviceLinear> copies, int32_t repeats);
 
   const std::shared_ptr<CudaSession> session_;
   const LinearShape shape_;
