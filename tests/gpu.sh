@@ -5,11 +5,13 @@
 #   tests/gpu.sh BUILD RESULTS [--tests-only | --benchmarks-only]
 #     BUILD     a build folder (bin/ and lib/), or one folder that all of it was copied to
 #     RESULTS   gets gpu.md, gpu.json and the logs
-# FLEXQ_REFERENCE_DATA: the folder of reference data, where there is one. Exit code 0 only when every
-# test passed; tests that skipped for want of reference data are listed as such.
+# FLEXQ_REFERENCE_DATA: the folder of reference data, where there is one. FLEXQ_CUBLASLT: the file or
+# folder of libcublasLt.so, where the loader does not find it: what the kernels are compared with.
+# Exit code 0 only when every test passed; tests that skipped for want of reference data are listed
+# as such.
 set -uo pipefail
 source_folder=$(cd "$(dirname "$0")/.." && pwd)
-[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 2; }
 build=$(cd "$1" && pwd) || exit 2
 mkdir -p "$2" && results=$(cd "$2" && pwd) || exit 2
 mode=${3:-}
@@ -71,12 +73,16 @@ benchmark() {
 }
 run_benchmarks() {
   printf '\n## Benchmarks\n' >>"$results/gpu.md"
-  benchmark kernels-llama-2-7b bench kernels --device cuda --shape llama-2-7b \
-    --policy flexq,w8a8,fp16 --tokens 1,4,8,16,64,256,1024,4096
-  benchmark kernels-llama-2-7b-btc bench kernels --device cuda --cuda-kernels btc \
-    --shape llama-2-7b --policy flexq --tokens 1,4,8
+  # Joint QKV and joint gate and up as decoding multiplies by them, and LLaMA-2-70B's largest.
+  local matrices=57344x8192,8192x28672,12288x4096,4096x4096,22016x4096,4096x11008
+  benchmark kernels bench kernels --device cuda --matrix $matrices --policy w6a6,w6a8,w8a8 \
+    --tokens 1,4,8,16,32,64,256,1024,4096
+  benchmark kernels-btc bench kernels --device cuda --cuda-kernels btc --matrix $matrices \
+    --policy w6a6 --tokens 1,2,4,8 --baselines none
+  benchmark kernels-tuning bench kernels --device cuda --matrix $matrices --policy w6a6 \
+    --tokens 1,2,4,8,16,32,64,128,256,1024 --tune
   benchmark e2e-llama-2-7b bench e2e --device cuda --shape llama-2-7b --policy flexq,w8a8,fp16 \
-    --prompt 2048 --generate 128 --batch 1,8
+    --prompt 2048 --generate 128 --batch 1,8,32
 }
 
 [ "$mode" = --benchmarks-only ] || run_tests

@@ -21,6 +21,8 @@
 
 namespace flexq {
 
+struct LinearConfig;  // linear_select.h
+
 // Columns of dense matrices in device memory: rows start on 16 bytes and end in zeros.
 constexpr int64_t cuda_padded_cols(int64_t n_cols) {
   return (n_cols + 63) / 64 * 64;
@@ -107,6 +109,11 @@ inline constexpr int32_t kMaxLinearParts = 3;
 cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
                             CudaQuantized x, int32_t bits, int64_t n_tokens, CudaStore store,
                             uint8_t* scratch);
+// One matrix by a configuration of linear_configs.h, with kSet: for tuners. Not every configuration
+// suits a product; others give wrong results or an error.
+cudaError_t cuda_linear_int_with(const CudaLaunch& launch, const LinearConfig& config,
+                                 const CudaLinearPart& part, CudaQuantized x, int32_t bits,
+                                 int64_t n_tokens, uint8_t* scratch);
 int64_t cuda_linear_int_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens);
 
 // The same for few tokens, as a link of a chain of overlapping launches (int8_linear_fused.cu).

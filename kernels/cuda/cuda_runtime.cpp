@@ -77,6 +77,7 @@ const CudaRuntime runtime = {
     .get_device_count = &cudaGetDeviceCount,
     .driver_get_version = &cudaDriverGetVersion,
     .get_device_properties = &cudaGetDeviceProperties,
+    .get_device_attribute = &cudaDeviceGetAttribute,
     .set_device = &cudaSetDevice,
     .mem_get_info = &cudaMemGetInfo,
     .malloc = &cudaMalloc,

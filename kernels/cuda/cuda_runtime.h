@@ -14,6 +14,7 @@ struct CudaRuntime {
   cudaError_t (*get_device_count)(int* count);
   cudaError_t (*driver_get_version)(int* version);
   cudaError_t (*get_device_properties)(cudaDeviceProp* properties, int device);
+  cudaError_t (*get_device_attribute)(int* value, cudaDeviceAttr attribute, int device);
   cudaError_t (*set_device)(int device);
   cudaError_t (*mem_get_info)(size_t* free_bytes, size_t* total_bytes);
   cudaError_t (*malloc)(void** memory, size_t bytes);

@@ -27,10 +27,10 @@ LinearConfig select(const CudaLaunch& launch, std::span<const CudaLinearPart> pa
 }
 
 // A part by a kernel that knows one matrix. store: kSet or kAdd.
-cudaError_t multiply_part(const CudaLaunch& launch, const CudaLinearPart& part, CudaQuantized x,
-                          int32_t bits, int64_t n_tokens, CudaStore store, uint8_t* scratch) {
+cudaError_t multiply_part(const CudaLaunch& launch, const LinearConfig& config,
+                          const CudaLinearPart& part, CudaQuantized x, int32_t bits,
+                          int64_t n_tokens, CudaStore store, uint8_t* scratch) {
   const CudaMatrix& w = part.w;
-  const LinearConfig config = select(launch, {&part, 1}, n_tokens, store);
   if (config.kernel == LinearKernel::kBinary)
     return cuda_linear_btc(launch, w, x, bits, n_tokens, part.bias, store, part.out, scratch);
 
@@ -86,13 +86,23 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
   if (config.kernel == LinearKernel::kInt8Wgmma)
     return int8_linear_wgmma(launch, parts, x, n_tokens, store, config.wgmma);
   for (const CudaLinearPart& part : parts) {
+    const CudaStore part_store = store == CudaStore::kAdd ? CudaStore::kAdd : CudaStore::kSet;
     const cudaError_t error =
-        multiply_part(launch, part, x, bits, n_tokens,
-                      store == CudaStore::kAdd ? CudaStore::kAdd : CudaStore::kSet, scratch);
+        multiply_part(launch, select(launch, {&part, 1}, n_tokens, part_store), part, x, bits,
+                      n_tokens, part_store, scratch);
     if (error != cudaSuccess) return error;
   }
   if (store != CudaStore::kSiluMul) return cudaSuccess;
   return cuda_silu_mul(launch, parts[0].out, parts[1].out, parts[0].w.rows, n_tokens);
+}
+
+cudaError_t cuda_linear_int_with(const CudaLaunch& launch, const LinearConfig& config,
+                                 const CudaLinearPart& part, CudaQuantized x, int32_t bits,
+                                 int64_t n_tokens, uint8_t* scratch) {
+  if (!is_joint({&part, 1}, CudaStore::kSet)) return cudaErrorInvalidValue;
+  if (config.kernel == LinearKernel::kInt8Wgmma)
+    return int8_linear_wgmma(launch, {&part, 1}, x, n_tokens, CudaStore::kSet, config.wgmma);
+  return multiply_part(launch, config, part, x, bits, n_tokens, CudaStore::kSet, scratch);
 }
 
 int64_t cuda_linear_int_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens) {

@@ -12,6 +12,7 @@
 
 #include "base/status.h"
 #include "base/thread_pool.h"
+#include "device/linear_runner.h"
 #include "kernels/layout/weight_format.h"
 
 namespace flexq {
@@ -191,15 +192,6 @@ class Executor {
   virtual Status poison_workspace() = 0;
 };
 
-// Runs single linear layers on random input: what kernel benchmarks time.
-class LinearRunner {
- public:
-  virtual ~LinearRunner() = default;
-  // Quantizes the input as the layer asks and multiplies by each of the matrices in turn, all of
-  // one shape, format and activation bits. Returns microseconds per matrix.
-  virtual Result<double> time(std::span<const DeviceLinear> linears) = 0;
-};
-
 struct DeviceDescription {
   DeviceKind kind = DeviceKind::kCpu;
   std::string id;       // "cpu"; other kinds with a number
@@ -245,10 +237,13 @@ class Device {
                                                             std::span<uint8_t> pages,
                                                             ThreadPool& pool) = 0;
 
-  // For layers of n_cols inputs and n_rows outputs. Borrows the pool.
-  virtual Result<std::unique_ptr<LinearRunner>> create_linear_runner(int32_t n_tokens,
-                                                                     int64_t n_cols, int64_t n_rows,
+  // For benchmarks: runners borrow the pool.
+  virtual Result<std::unique_ptr<LinearRunner>> create_linear_runner(const LinearShape& shape,
                                                                      ThreadPool& pool) = 0;
+  virtual Result<std::unique_ptr<ReadRunner>> create_read_runner(ThreadPool& pool) = 0;
+  // Where there is no such library the status says why.
+  virtual Result<std::unique_ptr<BaselineRunner>> create_baselines() = 0;
+  virtual Result<TensorRates> tensor_rates() = 0;
 };
 
 }  // namespace flexq

@@ -1,87 +1,19 @@
 #include "eval/kernel_benchmark.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/checked.h"
 #include "base/memory.h"
-#include "device/device_registry.h"
 #include "model/llama_model.h"
+#include "quantize/precision_policy.h"
 #include "quantize/synthetic_model.h"
 
 namespace flexq {
 namespace {
 
-double now_us() {
-  using namespace std::chrono;
-  return duration<double, std::micro>(steady_clock::now().time_since_epoch()).count();
-}
-
-double median(std::vector<double> values) {
-  std::nth_element(values.begin(), values.begin() + static_cast<ptrdiff_t>(values.size() / 2),
-                   values.end());
-  return values[values.size() / 2];
-}
-
-constexpr size_t kDeviceCalls = 32;
-
-// Copies of one packed matrix, visited in turn so that every call finds its weights in memory and
-// not in a cache.
-struct RotatingMatrix {
-  std::unique_ptr<DeviceBuffer> memory;
-  int64_t bytes = 0;  // of one copy
-  std::vector<DeviceMatrix> copies;
-};
-
-Result<RotatingMatrix> make_rotating_matrix(Device& device, SyntheticSource& source,
-                                            int64_t tensor_index, int64_t working_set_bytes) {
-  const StoredTensor& tensor = source.tensors()[static_cast<size_t>(tensor_index)];
-  const DeviceTensorDesc desc = device_tensor_desc(tensor);
-  RotatingMatrix matrix;
-  FLEXQ_ASSIGN_OR_RETURN(matrix.bytes, device.tensor_bytes(desc));
-  const int64_t n_copies = std::max<int64_t>(2, ceil_div(working_set_bytes, matrix.bytes));
-  FLEXQ_ASSIGN_OR_RETURN(matrix.memory,
-                         device.allocate(n_copies * matrix.bytes, "benchmark weights"));
-  PieceBuffer buffer;
-  for (int64_t p = 0; p < source.n_pieces(tensor_index); ++p) {
-    WeightPiece piece;
-    FLEXQ_RETURN_IF_ERROR(source.read_piece(tensor_index, p, buffer, &piece));
-    FLEXQ_RETURN_IF_ERROR(device.store_rows(desc, piece.row_begin, piece.n_rows, piece.values,
-                                            piece.scales, matrix.memory->data()));
-  }
-  FLEXQ_RETURN_IF_ERROR(device.finish_stores());
-  for (int64_t i = 0; i < n_copies; ++i) {
-    uint8_t* copy = matrix.memory->data() + i * matrix.bytes;
-    if (i > 0) FLEXQ_RETURN_IF_ERROR(device.copy(copy, matrix.memory->data(), matrix.bytes));
-    matrix.copies.push_back(device.matrix_at(desc, copy));
-  }
-  return matrix;
-}
-
-// Reads `bytes` with all threads and nothing else, asked for ahead as the kernels do; the sum keeps
-// the loop alive.
-uint64_t read_only(ThreadPool& pool, const uint8_t* data, int64_t bytes) {
-  // As many tasks as a layer has.
-  const int64_t task_bytes = align_up(ceil_div(bytes, pool.n_threads() * 4), 64);
-  constexpr int64_t kNearWords = 1024 / 8;
-  constexpr int64_t kFarWords = 6144 / 8;
-  std::atomic<uint64_t> total{0};
-  pool.parallel_for(ceil_div(bytes, task_bytes), [&](int64_t task, int) {
-    const int64_t begin = task * task_bytes;
-    const auto* words = reinterpret_cast<const uint64_t*>(data + begin);
-    const int64_t n = std::min(task_bytes, bytes - begin) / 8;
-    uint64_t sums[8] = {};
-    for (int64_t i = 0; i + 8 <= n; i += 8) {
-      __builtin_prefetch(words + i + kNearWords, 0, 3);
-      __builtin_prefetch(words + i + kFarWords, 0, 2);
-      for (int64_t j = 0; j < 8; ++j)
-        sums[j] += words[i + j];
-    }
-    for (const uint64_t sum : sums)
-      total += sum;
-  });
-  return total;
-}
+// More than the last cache of any processor and of any GPU so far.
+constexpr int64_t kCpuWorkingSetBytes = int64_t{1} << 30;
+constexpr int64_t kGpuWorkingSetBytes = int64_t{256} << 20;
 
 // The short name of a projection: "model.layers.0.mlp.gate_proj.weight" -> "gate_proj".
 std::string layer_name(const std::string& tensor) {
@@ -104,89 +36,207 @@ const char* format_name(WeightFormat format) {
   }
 }
 
-}  // namespace
-
-Result<double> measure_copy_speed(Device& device) {
-  constexpr int64_t kBytes = int64_t{1} << 30;  // beyond every cache, and long beside a launch
-  constexpr int kRuns = 5;
-  FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceBuffer> memory,
-                         device.allocate(2 * kBytes, "benchmark copy"));
-  double best_us = 0;
-  for (int run = 0; run < kRuns; ++run) {
-    const double begin = now_us();
-    FLEXQ_RETURN_IF_ERROR(device.copy(memory->data() + kBytes, memory->data(), kBytes));
-    const double taken = now_us() - begin;
-    if (run == 0 || taken < best_us) best_us = taken;
-  }
-  return 2.0 * static_cast<double>(kBytes) / best_us * 1e6;
+bool is_same_work(const StoredTensor& a, const StoredTensor& b) {
+  return a.spec.rows == b.spec.rows && a.spec.cols == b.spec.cols && a.format == b.format &&
+         a.activation_bits == b.activation_bits;
 }
 
-Status benchmark_kernels(const KernelBenchmarkOptions& options,
-                         FunctionRef<bool(const KernelTime&)> report) {
+}  // namespace
+
+// Copies of one packed matrix, visited in turn so that every call finds its weights in memory and
+// not in a cache.
+struct KernelBenchmark::Matrix {
+  std::string layers;
+  StoredTensor tensor;
+  int64_t bytes = 0;  // of one copy
+  std::unique_ptr<DeviceBuffer> memory;
+  std::vector<DeviceLinear> copies;
+  std::vector<std::span<const uint8_t>> blocks;  // the same copies as bytes
+};
+
+namespace {
+
+// The matrices of a shape's first block, which stands for all since their shapes are equal, and the
+// lm_head.
+Result<std::vector<StoredTensor>> tensors_of_shape(const KernelBenchmarkRequest& request) {
   QuantizeOptions precision;
-  precision.policy = options.policy;
+  precision.policy = request.policy;
   FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<SyntheticSource> source,
-                         make_synthetic_model(options.shape, precision));
-  FLEXQ_ASSIGN_OR_RETURN(const std::shared_ptr<Device> device,
-                         open_device(options.device, options.device_options));
-  ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
-  const DeviceDescription description = device->describe();
-  const bool on_cpu = description.kind == DeviceKind::kCpu;
-  double copy_speed = 0;
-  if (!on_cpu) {
-    FLEXQ_ASSIGN_OR_RETURN(copy_speed, measure_copy_speed(*device));
+                         make_synthetic_model(request.shape, precision));
+  std::vector<StoredTensor> tensors;
+  for (const StoredTensor& tensor : source->tensors()) {
+    const TensorRole role = tensor.spec.role;
+    if ((role == TensorRole::kLinear && tensor.spec.layer == 0) || role == TensorRole::kLmHead)
+      tensors.push_back(tensor);
+  }
+  return tensors;
+}
+
+Result<std::vector<StoredTensor>> tensors_of_matrix(const KernelBenchmarkRequest& request) {
+  FLEXQ_ASSIGN_OR_RETURN(const PrecisionPolicy policy, find_precision_policy(request.policy));
+  StoredTensor tensor;
+  tensor.spec.name = "matrix.weight";
+  tensor.spec.role = TensorRole::kLinear;
+  tensor.spec.rows = request.matrix_rows;
+  tensor.spec.cols = request.matrix_cols;
+  tensor.format = policy.weight_bits == 6   ? WeightFormat::kInt6Group
+                  : policy.weight_bits == 8 ? WeightFormat::kInt8Group
+                                            : WeightFormat::kF16;
+  tensor.activation_bits = policy.bits_for(LinearKind::kQ);
+  return std::vector<StoredTensor>{tensor};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<KernelBenchmark>> KernelBenchmark::open(
+    const KernelBenchmarkOptions& options, int64_t bandwidth_bytes) {
+  std::unique_ptr<KernelBenchmark> benchmark(
+      new KernelBenchmark(options.n_threads > 0 ? options.n_threads : available_cpus()));
+  KernelMachine& machine = benchmark->machine_;
+  FLEXQ_ASSIGN_OR_RETURN(benchmark->device_, open_device(options.device, options.device_options));
+  Device& device = *benchmark->device_;
+  machine.device = device.describe();
+  machine.n_threads = benchmark->pool_.n_threads();
+  FLEXQ_ASSIGN_OR_RETURN(benchmark->reader_, device.create_read_runner(benchmark->pool_));
+  FLEXQ_ASSIGN_OR_RETURN(machine.read_bandwidth, benchmark->reader_->bandwidth(bandwidth_bytes));
+  FLEXQ_ASSIGN_OR_RETURN(machine.tensor_rates, device.tensor_rates());
+  benchmark->wanted_baselines_ = options.baselines;
+  if (!options.baselines.empty()) {
+    Result<std::unique_ptr<BaselineRunner>> baselines = device.create_baselines();
+    if (baselines.ok()) {
+      benchmark->baselines_ = std::move(baselines).value();
+      machine.baseline_library = benchmark->baselines_->library();
+    } else if (baselines.status().code() == StatusCode::kDeviceLost) {
+      return std::move(baselines).status();
+    } else {
+      machine.no_baselines = baselines.status().message();
+    }
+  }
+  return benchmark;
+}
+
+Status KernelBenchmark::load(Matrix& matrix, int64_t working_set_bytes) {
+  // Of random weights the first piece is enough: it is stored again and again.
+  SyntheticSource source(ModelConfig(), {matrix.tensor}, /*seed=*/1);
+  const StoredTensor& tensor = source.tensors().front();
+  const DeviceTensorDesc desc = device_tensor_desc(tensor);
+  PieceBuffer buffer;
+  WeightPiece piece;
+  FLEXQ_RETURN_IF_ERROR(source.read_piece(0, 0, buffer, &piece));
+
+  FLEXQ_ASSIGN_OR_RETURN(matrix.bytes, device_->tensor_bytes(desc));
+  if (working_set_bytes == 0) {
+    working_set_bytes =
+        machine_.device.kind == DeviceKind::kCpu ? kCpuWorkingSetBytes : kGpuWorkingSetBytes;
+  }
+  const int64_t n_copies = std::max<int64_t>(2, ceil_div(working_set_bytes, matrix.bytes));
+  FLEXQ_ASSIGN_OR_RETURN(matrix.memory,
+                         device_->allocate(n_copies * matrix.bytes, "benchmark weights"));
+  uint8_t* const first = matrix.memory->data();
+  for (int64_t row = 0; row < tensor.spec.rows; row += piece.n_rows) {
+    FLEXQ_RETURN_IF_ERROR(device_->store_rows(desc, row,
+                                              std::min(piece.n_rows, tensor.spec.rows - row),
+                                              piece.values, piece.scales, first));
+  }
+  FLEXQ_RETURN_IF_ERROR(device_->finish_stores());
+  for (int64_t i = 0; i < n_copies; ++i) {
+    uint8_t* copy = first + i * matrix.bytes;
+    if (i > 0) FLEXQ_RETURN_IF_ERROR(device_->copy(copy, first, matrix.bytes));
+    DeviceLinear linear;
+    linear.weight = device_->matrix_at(desc, copy);
+    linear.activation_bits = tensor.activation_bits;
+    matrix.copies.push_back(linear);
+    matrix.blocks.emplace_back(copy, static_cast<size_t>(matrix.bytes));
+  }
+  return Status();
+}
+
+Status KernelBenchmark::measure_baselines(const KernelBenchmarkRequest& request, KernelTime& time) {
+  const int64_t working_set =
+      request.working_set_bytes > 0 ? request.working_set_bytes : kGpuWorkingSetBytes;
+  for (const Baseline baseline : wanted_baselines_) {
+    Result<double> us = baselines_->time(baseline, {time.rows, time.cols, time.n_tokens},
+                                         working_set, request.repeats);
+    if (us.ok()) {
+      time.baseline_microseconds[static_cast<size_t>(baseline)] = *us;
+    } else if (us.status().code() != StatusCode::kUnsupportedValue) {
+      return std::move(us).status();
+    }
+  }
+  return Status();
+}
+
+Result<bool> KernelBenchmark::measure(const KernelBenchmarkRequest& request, const Matrix& matrix,
+                                      KernelTime& time,
+                                      FunctionRef<bool(const KernelTime&)> report) {
+  FLEXQ_ASSIGN_OR_RETURN(
+      const std::unique_ptr<LinearRunner> runner,
+      device_->create_linear_runner({time.rows, time.cols, time.n_tokens}, pool_));
+  if (request.tune) {
+    const LinearRunner::Configurations all = runner->configurations(matrix.copies.front());
+    for (size_t i = 0; i < all.names.size(); ++i) {
+      time.configuration = all.names[i];
+      time.chosen = i == all.chosen;
+      FLEXQ_ASSIGN_OR_RETURN(time.microseconds,
+                             runner->time_configuration(i, matrix.copies, request.repeats));
+      if (report(time)) return true;
+    }
+    if (!all.names.empty()) return false;
+  }
+  time.configuration = "";
+  time.chosen = true;
+  FLEXQ_ASSIGN_OR_RETURN(time.microseconds, runner->time(matrix.copies, request.repeats));
+  time.baseline_microseconds = {};
+  if (baselines_ != nullptr && !request.tune) {
+    FLEXQ_RETURN_IF_ERROR(measure_baselines(request, time));
+  }
+  return report(time);
+}
+
+Status KernelBenchmark::run(
+    const KernelBenchmarkRequest& request,
+    FunctionRef<bool(const KernelTime&, int64_t done, int64_t total)> report) {
+  FLEXQ_ASSIGN_OR_RETURN(const std::vector<StoredTensor> tensors, request.matrix_rows > 0
+                                                                      ? tensors_of_matrix(request)
+                                                                      : tensors_of_shape(request));
+  std::vector<Matrix> matrices;
+  for (const StoredTensor& tensor : tensors) {
+    const auto same = std::find_if(matrices.begin(), matrices.end(), [&](const Matrix& other) {
+      return is_same_work(tensor, other.tensor);
+    });
+    if (same != matrices.end()) {
+      same->layers += "," + layer_name(tensor.spec.name);
+    } else {
+      matrices.emplace_back();
+      matrices.back().tensor = tensor;
+      matrices.back().layers = layer_name(tensor.spec.name);
+    }
   }
 
-  for (size_t i = 0; i < source->tensors().size(); ++i) {
-    const StoredTensor& tensor = source->tensors()[i];
-    // One layer stands for all: their shapes are equal.
-    const bool first_layer = tensor.spec.role == TensorRole::kLinear && tensor.spec.layer == 0;
-    if (!first_layer && tensor.spec.role != TensorRole::kLmHead) continue;
-    FLEXQ_ASSIGN_OR_RETURN(
-        RotatingMatrix matrix,
-        make_rotating_matrix(*device, *source, static_cast<int64_t>(i), options.working_set_bytes));
-    size_t next = 0;
-    const auto next_copy = [&]() -> const DeviceMatrix& {
-      return matrix.copies[next++ % matrix.copies.size()];
-    };
-    std::vector<double> read_times;
-    for (int32_t r = 0; r < options.repeats && on_cpu; ++r) {
-      const DeviceMatrix& copy = next_copy();
-      const double begin = now_us();
-      read_only(pool, copy.values, matrix.bytes);
-      read_times.push_back(now_us() - begin);
-    }
-    if (!on_cpu) read_times.push_back(1e6 * static_cast<double>(matrix.bytes) / copy_speed);
-    // A launch costs the host more than a small matrix costs the device: there many calls stand
-    // between two looks at the clock.
-    std::vector<DeviceLinear> linears(on_cpu ? 1 : kDeviceCalls);
-    for (const int32_t n_tokens : options.n_tokens) {
-      FLEXQ_ASSIGN_OR_RETURN(
-          const std::unique_ptr<LinearRunner> runner,
-          device->create_linear_runner(n_tokens, tensor.spec.cols, tensor.spec.rows, pool));
-      std::vector<double> times;
-      for (int32_t r = 0; r < options.repeats; ++r) {
-        for (DeviceLinear& linear : linears) {
-          linear.weight = next_copy();
-          linear.activation_bits = tensor.activation_bits;
-        }
-        FLEXQ_ASSIGN_OR_RETURN(const double microseconds, runner->time(linears));
-        times.push_back(microseconds);
-      }
-      KernelTime time;
-      time.layer = layer_name(tensor.spec.name);
-      time.kernels = description.kernels;
-      time.format = format_name(tensor.format);
-      time.activation_bits = tensor.activation_bits;
-      time.rows = tensor.spec.rows;
-      time.cols = tensor.spec.cols;
+  const auto total = static_cast<int64_t>(matrices.size() * request.n_tokens.size());
+  int64_t done = 0;
+  for (Matrix& matrix : matrices) {
+    FLEXQ_RETURN_IF_ERROR(load(matrix, request.working_set_bytes));
+    KernelTime time;
+    time.layer = matrix.layers;
+    time.kernels = machine_.device.kernels;
+    time.format = format_name(matrix.tensor.format);
+    time.activation_bits = matrix.tensor.activation_bits;
+    time.rows = matrix.tensor.spec.rows;
+    time.cols = matrix.tensor.spec.cols;
+    time.weight_bytes = matrix.bytes;
+    time.floor_microseconds = 1e6 * static_cast<double>(matrix.bytes) / machine_.read_bandwidth;
+    FLEXQ_ASSIGN_OR_RETURN(time.read_microseconds, reader_->time(matrix.blocks, request.repeats));
+    for (const int32_t n_tokens : request.n_tokens) {
       time.n_tokens = n_tokens;
-      time.n_threads = pool.n_threads();
-      time.weight_bytes = matrix.bytes;
-      time.microseconds = median(std::move(times));
-      time.read_microseconds = median(read_times);
-      if (report(time)) return Status();
+      ++done;
+      FLEXQ_ASSIGN_OR_RETURN(const bool stop,
+                             measure(request, matrix, time, [&](const KernelTime& measured) {
+                               return report(measured, done, total);
+                             }));
+      if (stop) return Status();
     }
+    matrix = Matrix();  // its memory is the next one's
   }
   return Status();
 }

@@ -12,31 +12,51 @@
 namespace flexq::test {
 namespace {
 
-KernelBenchmarkOptions small_options(const std::string& policy) {
+constexpr int64_t kBandwidthBytes = 1 << 20;
+
+std::unique_ptr<KernelBenchmark> open_benchmark(const std::string& kernels = "auto") {
   KernelBenchmarkOptions options;
-  options.policy = policy;
   options.n_threads = 2;
-  options.repeats = 1;
-  options.working_set_bytes = 1;
-  return options;
+  options.device_options.cpu_kernels = kernels;
+  Result<std::unique_ptr<KernelBenchmark>> benchmark =
+      KernelBenchmark::open(options, kBandwidthBytes);
+  REQUIRE_MESSAGE(benchmark.ok(), benchmark.status().message());
+  return std::move(benchmark).value();
 }
 
-// The measurements up to the first of the layer `last`.
-std::vector<KernelTime> measure(const KernelBenchmarkOptions& options, const std::string& last) {
+KernelBenchmarkRequest small_request(const std::string& policy) {
+  KernelBenchmarkRequest request;
+  request.policy = policy;
+  request.repeats = 1;
+  request.working_set_bytes = 1;
+  return request;
+}
+
+// The measurements up to the first of the layers `last`.
+std::vector<KernelTime> measure(const KernelBenchmarkRequest& request, const std::string& last,
+                                const std::string& kernels = "auto") {
+  const std::unique_ptr<KernelBenchmark> benchmark = open_benchmark(kernels);
+  const KernelMachine& machine = benchmark->machine();
+  CHECK(machine.read_bandwidth > 0);
+  CHECK(machine.n_threads == 2);
   std::vector<KernelTime> times;
-  const Status status = benchmark_kernels(options, [&](const KernelTime& time) {
-    times.push_back(time);
-    return time.layer == last;
-  });
+  const Status status =
+      benchmark->run(request, [&](const KernelTime& time, int64_t done, int64_t total) {
+        times.push_back(time);
+        CHECK(done == static_cast<int64_t>(times.size()));
+        CHECK(done <= total);
+        return time.layer == last;
+      });
   REQUIRE_MESSAGE(status.ok(), status.message());
-  const bool best = options.device_options.cpu_kernels == "auto";
-  const CpuKernels* kernels =
-      select_cpu_kernels(best ? nullptr : options.device_options.cpu_kernels.c_str());
+  const CpuKernels* expected = select_cpu_kernels(kernels == "auto" ? nullptr : kernels.c_str());
   for (const KernelTime& time : times) {
     CHECK(time.microseconds > 0);
     CHECK(time.read_microseconds > 0);
-    CHECK(time.kernels == kernels->name);
-    CHECK(time.n_threads == 2);
+    CHECK(time.floor_microseconds ==
+          doctest::Approx(1e6 * static_cast<double>(time.weight_bytes) / machine.read_bandwidth));
+    CHECK(time.kernels == expected->name);
+    CHECK(time.configuration == "");
+    CHECK(time.chosen);
   }
   return times;
 }
@@ -49,11 +69,12 @@ TEST_CASE("the kernel benchmark covers the layers of one block and the lm_head")
     const char* name;
     int64_t rows, cols;
   };
-  const Layer layers[] = {{"q_proj", 2048, 2048},    {"k_proj", 256, 2048},
-                          {"v_proj", 256, 2048},     {"o_proj", 2048, 2048},
-                          {"gate_proj", 5632, 2048}, {"up_proj", 5632, 2048},
-                          {"down_proj", 2048, 5632}, {"lm_head", 32000, 2048}};
-  const std::vector<KernelTime> times = measure(small_options("flexq"), "none");
+  const Layer layers[] = {{"q_proj,o_proj", 2048, 2048},
+                          {"k_proj,v_proj", 256, 2048},
+                          {"gate_proj,up_proj", 5632, 2048},
+                          {"down_proj", 2048, 5632},
+                          {"lm_head", 32000, 2048}};
+  const std::vector<KernelTime> times = measure(small_request("flexq"), "none");
   REQUIRE(times.size() == std::size(layers));
   for (size_t i = 0; i < times.size(); ++i) {
     const KernelTime& time = times[i];
@@ -76,36 +97,62 @@ TEST_CASE("the kernel benchmark covers the layers of one block and the lm_head")
 }
 
 TEST_CASE("the kernel benchmark runs each number of tokens, every policy and kernel set") {
-  KernelBenchmarkOptions options = small_options("w8a8");
-  options.n_tokens = {1, 3, 16};
-  const std::vector<KernelTime> times = measure(options, "k_proj");
+  KernelBenchmarkRequest request = small_request("w8a8");
+  request.n_tokens = {1, 3, 16};
+  const std::vector<KernelTime> times = measure(request, "k_proj,v_proj");
   REQUIRE(times.size() == 4);  // three of q_proj, then stopped
   for (size_t i = 0; i < times.size(); ++i) {
     CHECK(times[i].format == "int8");
     CHECK(times[i].activation_bits == 8);
-    CHECK(times[i].n_tokens == options.n_tokens[i % 3]);
+    CHECK(times[i].n_tokens == request.n_tokens[i % 3]);
     CHECK(times[i].weight_bytes == times[i].rows * 2048 / 128 * (128 + 2));
   }
-  CHECK(measure(small_options("w8a16"), "q_proj")[0].activation_bits == 16);
-  CHECK(measure(small_options("fp16"), "q_proj")[0].format == "f16");
+  CHECK(measure(small_request("w8a16"), "q_proj,o_proj")[0].activation_bits == 16);
+  CHECK(measure(small_request("fp16"), "q_proj,o_proj")[0].format == "f16");
   for (const char* kernels : cpu_kernel_names()) {
     if (select_cpu_kernels(kernels) == nullptr) continue;
-    options = small_options("w6a16");
-    options.device_options.cpu_kernels = kernels;
-    CHECK(measure(options, "q_proj").size() == 1);
+    CHECK(measure(small_request("w6a16"), "q_proj,o_proj", kernels).size() == 1);
   }
 }
 
-TEST_CASE("the kernel benchmark refuses what it does not know") {
-  const auto never = [](const KernelTime&) { return false; };
-  KernelBenchmarkOptions options = small_options("w4a4");
-  CHECK(benchmark_kernels(options, never).code() == StatusCode::kUnsupportedValue);
-  options = small_options("flexq");
-  options.shape = "llama-4";
-  CHECK(benchmark_kernels(options, never).code() == StatusCode::kUnsupportedValue);
-  options = small_options("flexq");
+TEST_CASE("the kernel benchmark takes a matrix of any size, in the precision of a q_proj") {
+  KernelBenchmarkRequest request = small_request("flexq");
+  request.matrix_rows = 72;  // odd for every layout
+  request.matrix_cols = 200;
+  request.n_tokens = {1, 5};
+  request.tune = true;  // nothing to choose from on the CPU
+  const std::vector<KernelTime> times = measure(request, "none");
+  REQUIRE(times.size() == 2);
+  CHECK(times[0].layer == "matrix");
+  CHECK(times[0].rows == 72);
+  CHECK(times[0].cols == 200);
+  CHECK(times[0].format == "int6");
+  CHECK(times[0].activation_bits == 6);
+  CHECK(times[1].n_tokens == 5);
+}
+
+TEST_CASE(
+    "the kernel benchmark refuses what it does not know, and says why there are no baselines") {
+  const auto never = [](const KernelTime&, int64_t, int64_t) { return false; };
+  const std::unique_ptr<KernelBenchmark> benchmark = open_benchmark();
+  CHECK(benchmark->machine().no_baselines == "");  // none were asked for
+  CHECK(benchmark->run(small_request("w4a4"), never).code() == StatusCode::kUnsupportedValue);
+  KernelBenchmarkRequest request = small_request("w4a4");
+  request.matrix_rows = request.matrix_cols = 128;
+  CHECK(benchmark->run(request, never).code() == StatusCode::kUnsupportedValue);
+  request = small_request("flexq");
+  request.shape = "llama-4";
+  CHECK(benchmark->run(request, never).code() == StatusCode::kUnsupportedValue);
+
+  KernelBenchmarkOptions options;
   options.device_options.cpu_kernels = "neon";
-  CHECK_FALSE(benchmark_kernels(options, never).ok());
+  CHECK_FALSE(KernelBenchmark::open(options, kBandwidthBytes).ok());
+  options = KernelBenchmarkOptions();
+  options.baselines = {Baseline::kI8};
+  const auto on_cpu = KernelBenchmark::open(options, kBandwidthBytes);
+  REQUIRE(on_cpu.ok());
+  CHECK(on_cpu.value()->machine().baseline_library == "");
+  CHECK(on_cpu.value()->machine().no_baselines == "cuBLASLt: expected a CUDA device");
 }
 
 }  // namespace flexq::test

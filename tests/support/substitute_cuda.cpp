@@ -61,6 +61,11 @@ struct SubstituteCuda::Functions {
     properties->totalGlobalMem = static_cast<size_t>(self().machine.memory_bytes);
     return cudaSuccess;
   }
+  static cudaError_t get_device_attribute(int* value, cudaDeviceAttr, int) {
+    const std::lock_guard lock(mutex);
+    *value = 1000000;
+    return self().enter("get_device_attribute");
+  }
   static cudaError_t set_device(int) {
     const std::lock_guard lock(mutex);
     return self().enter("set_device");
@@ -335,6 +340,7 @@ const CudaRuntime& SubstituteCuda::runtime() {
       .get_device_count = &F::get_device_count,
       .driver_get_version = &F::driver_get_version,
       .get_device_properties = &F::get_device_properties,
+      .get_device_attribute = &F::get_device_attribute,
       .set_device = &F::set_device,
       .mem_get_info = &F::mem_get_info,
       .malloc = &F::malloc,

@@ -1,5 +1,7 @@
-// The launchers of cuda_kernels.h without kernels, for builds that compile none (sanitizers): each
-// makes the calls that a kernel needs, and sizes grow with the shapes as the real ones do.
+// The launchers of cuda_kernels.h and benchmark_kernels.h without kernels, for builds that compile
+// none (sanitizers): each makes the calls that a kernel needs, and sizes grow with the shapes as
+// the real ones do.
+#include "kernels/cuda/benchmark_kernels.h"
 #include "kernels/cuda/cuda_kernels.h"
 
 namespace flexq {
@@ -47,12 +49,17 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
                             CudaQuantized, int32_t, int64_t, CudaStore, uint8_t*) {
   return launch_large(launch);
 }
+<<<<<<< HEAD
 cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart>,
                               const CudaSource&, int32_t, CudaStore) {
   return launch_large(launch);
 }
 cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart>,
                               const CudaQuantized&, int64_t, CudaStore) {
+=======
+cudaError_t cuda_linear_int_with(const CudaLaunch& launch, const LinearConfig&,
+                                 const CudaLinearPart&, CudaQuantized, int32_t, int64_t, uint8_t*) {
+>>>>>>> 0245d26 (bench kernels --tune: every configuration of the kernels, and what the choice loses)
   return launch_large(launch);
 }
 int64_t cuda_linear_int_scratch_bytes(int64_t, int64_t n_cols, int64_t n_tokens) {
@@ -100,6 +107,17 @@ int64_t cuda_sample_scratch_bytes(int64_t n_vocab) {
 cudaError_t cuda_pack_rows(const CudaLaunch& launch, WeightFormat, CudaFamily, const int8_t*,
                            const uint16_t*, int64_t, int64_t, int64_t, int64_t, uint8_t*,
                            uint8_t*) {
+  return launch_once(launch);
+}
+
+cudaError_t cuda_read_only(const CudaLaunch& launch, const void*, int64_t, int32_t, uint32_t*) {
+  return launch_once(launch);
+}
+cudaError_t cuda_fill_random(const CudaLaunch& launch, CudaRandom, uint32_t, void*, int64_t) {
+  return launch_once(launch);
+}
+cudaError_t cuda_dequantize(const CudaLaunch& launch, const int32_t*, const float*, const float*,
+                            int64_t, int64_t, uint16_t*) {
   return launch_once(launch);
 }
 

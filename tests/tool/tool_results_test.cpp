@@ -360,11 +360,12 @@ TEST_CASE("bench e2e measures every batch size of every model") {
   for (size_t i = 0; i < 4; ++i) {
     CAPTURE(i);
     const Json& row = json["results"][i];
-    CHECK(keys_of(row) == std::vector<std::string>{
-                              "batch", "decode_floor_ratio", "decode_tokens_per_second", "device",
-                              "generated_tokens", "policy", "prefill_tokens_per_second",
-                              "prompt_tokens", "read_bandwidth_bytes_per_second", "shape",
-                              "threads", "weight_bytes"});
+    CHECK(keys_of(row) ==
+          std::vector<std::string>{
+              "batch", "decode_floor_ratio", "decode_step_bytes", "decode_tokens_per_second",
+              "device", "generated_tokens", "memory_bytes", "policy", "prefill_floor_ratio",
+              "prefill_operations_per_second", "prefill_tokens_per_second", "prompt_tokens",
+              "read_bandwidth_bytes_per_second", "shape", "threads", "weight_bytes"});
     CHECK(row["device"] == "cpu");
     CHECK(row["shape"] == "stories260k");
     CHECK(row["policy"] == (i < 2 ? "flexq" : "none"));
@@ -376,9 +377,26 @@ TEST_CASE("bench e2e measures every batch size of every model") {
     CHECK(row["prefill_tokens_per_second"] > 0.0);
     const double steps_per_second =
         row["decode_tokens_per_second"].get<double>() / row["batch"].get<double>();
-    const double floor_steps_per_second =
-        row["read_bandwidth_bytes_per_second"].get<double>() / row["weight_bytes"].get<double>();
+    const double bytes = row["decode_step_bytes"];
     CHECK(row["decode_floor_ratio"].get<double>() ==
-          doctest::Approx(steps_per_second / floor_steps_per_second));
+          doctest::Approx(steps_per_second * bytes /
+                          row["read_bandwidth_bytes_per_second"].get<double>()));
+    // 5 layers, 4 KV heads of 8 values, keys and values; on the CPU fp32 where the weights are not
+    // quantized. Half way through 4 tokens after 8 a step reads 10.5 positions.
+    const double kv_bytes_per_token = 5 * 2 * 4 * 8 * (i < 2 ? 2 : 4);
+    CHECK(bytes == row["weight_bytes"].get<double>() +
+                       row["batch"].get<double>() * 10.5 * kv_bytes_per_token);
+    // The tensor cores of a CPU are not known.
+    CHECK(row["prefill_floor_ratio"].is_null());
+    const double tokens_per_second = row["prefill_tokens_per_second"];
+    // 2 operations per weight of a layer and token; per prompt lm_head once, and 36 pairs of
+    // positions in attention.
+    const double layer_weights = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 172;
+    const double prompt = 8 * 2 * 5 * layer_weights + 2 * 512 * 64 + 2 * 2 * 5 * 8 * 8 * 36;
+    CHECK(row["prefill_operations_per_second"].get<double>() ==
+          doctest::Approx(tokens_per_second / 8 * prompt));
+    CHECK(row["memory_bytes"]["weights"].get<double>() >= row["weight_bytes"].get<double>());
+    CHECK(row["memory_bytes"]["kv"] > 0);
+    CHECK(row["memory_bytes"]["workspace"] > 0);
   }
 }

@@ -36,6 +36,10 @@ TEST_CASE("options of synthetic models that do not fit together are wrong usage"
       {{"bench", "e2e", "--shape", "tinyllama-1.1b", "--kv-type", "f8"}, "kv_type"},
       {{"bench", "e2e", "--shape", "tinyllama-1.1b", "--kernels", "avx9"}, "avx9"},
       {{"bench", "kernels"}, "--shape"},
+      {{"bench", "kernels", "--matrix", "4096"}, "4096"},
+      {{"bench", "kernels", "--matrix", "64x64,0x64"}, "0x64"},
+      {{"bench", "kernels", "--matrix", "64x64", "--policy", "w5a5"}, "w5a5"},
+      {{"bench", "kernels", "--matrix", "64x64", "--baselines", "fp16,fp4"}, "fp4"},
       {{"bench", "kernels", "--shape", "llama-9"}, "llama-9"},
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--policy", "w5a5"}, "w5a5"},
       {{"bench", "kernels", "--shape", "tinyllama-1.1b", "--kernels", "avx9"}, "avx9"},
@@ -137,37 +141,81 @@ TEST_CASE("bench kernels measures every matrix of a shape") {
       run_json({"bench", "kernels", "--shape", "tinyllama-1.1b", "--policy", "w8a8", "--tokens",
                 "1,2", "--threads", "2", "--repeat", "1", "--working-set", "1"});
   const Json& rows = json["results"];
-  REQUIRE(rows.size() == 16);
-  const char* layers[] = {"q_proj",    "k_proj",  "v_proj",    "o_proj",
-                          "gate_proj", "up_proj", "down_proj", "lm_head"};
+  REQUIRE(rows.size() == 10);
+  CHECK(json["device"] == "cpu");
+  CHECK(json["threads"] == 2);
+  CHECK(json["read_bandwidth_bytes_per_second"] > 0.0);
+  CHECK(json["baselines"].is_null());
+  CHECK(json["no_baselines"] == "cuBLASLt: expected a CUDA device");
+  const char* layers[] = {"q_proj,o_proj", "k_proj,v_proj", "gate_proj,up_proj", "down_proj",
+                          "lm_head"};
   for (size_t i = 0; i < rows.size(); ++i) {
     const Json& row = rows[i];
     CAPTURE(row.dump());
     std::vector<std::string> keys;
     for (const auto& member : row.items())
       keys.push_back(member.key());
-    CHECK(keys == std::vector<std::string>{
-                      "activation_bits", "bytes_per_second", "cols", "floor_ratio", "format",
-                      "kernels", "layer", "microseconds", "operations_per_second", "policy",
-                      "read_microseconds", "rows", "shape", "threads", "tokens", "weight_bytes"});
-    const bool is_head = i >= 14;
+    CHECK(keys == std::vector<std::string>{"activation_bits", "baselines", "bytes_per_second",
+                                           "cols", "floor_microseconds", "floor_ratio", "format",
+                                           "kernels", "layer", "microseconds",
+                                           "operations_per_second", "policy", "read_microseconds",
+                                           "rows", "shape", "tokens", "weight_bytes"});
+    const bool is_head = i >= 8;
+    CHECK(row["baselines"].empty());
+    CHECK(row["read_microseconds"] > 0.0);
+    CHECK(row["floor_microseconds"].get<double>() ==
+          doctest::Approx(row["weight_bytes"].get<double>() /
+                          json["read_bandwidth_bytes_per_second"].get<double>() * 1e6));
     CHECK(row["shape"] == "tinyllama-1.1b");
     CHECK(row["policy"] == "w8a8");
     CHECK(row["layer"] == layers[i / 2]);
     CHECK(row["format"] == (is_head ? "f16" : "int8"));
     CHECK(row["activation_bits"] == (is_head ? 16 : 8));
     CHECK(row["tokens"] == (i % 2 == 0 ? 1 : 2));
-    CHECK(row["threads"] == 2);
     const double rows_of = row["rows"];
     const double cols_of = row["cols"];
     const double us = row["microseconds"];
     CHECK(us > 0);
     CHECK(row["weight_bytes"].get<double>() >= rows_of * cols_of);
     CHECK(row["floor_ratio"].get<double>() ==
-          doctest::Approx(us / row["read_microseconds"].get<double>()));
+          doctest::Approx(us / row["floor_microseconds"].get<double>()));
     CHECK(row["bytes_per_second"].get<double>() ==
           doctest::Approx(row["weight_bytes"].get<double>() / us * 1e6));
     CHECK(row["operations_per_second"].get<double>() ==
           doctest::Approx(2 * rows_of * cols_of * row["tokens"].get<double>() / us * 1e6));
   }
+}
+
+TEST_CASE("bench kernels shows matrices of any size as tables") {
+  const std::vector<std::string> arguments = {
+      "bench", "kernels",   "--matrix", "96x256,64x128", "--policy", "w6a8",          "--tokens",
+      "3",     "--threads", "1",        "--repeat",      "1",        "--working-set", "1"};
+  const auto shown_with = [&](std::vector<std::string> options) {
+    options.insert(options.begin(), arguments.begin(), arguments.end());
+    const ToolResult result = run_tool(options);
+    CHECK(result.exit_code == 0);
+    CAPTURE(result.out);
+    return result.out;
+  };
+  const auto has = [](const std::string& text, const std::string& part) {
+    CAPTURE(text);
+    CAPTURE(part);
+    return text.find(part) != std::string::npos;
+  };
+  const std::string table = shown_with({});
+  for (const char* part :
+       {"policy w6a8\n", "96 x 256", "64 x 128", "int6 x int8", "floor us", "read-only us",
+        "memory read at", "no baselines: cuBLASLt: expected a CUDA device"})
+    CHECK(has(table, part));
+  CHECK_FALSE(has(shown_with({"--baselines", "none"}), "baselines"));
+  const std::string markdown = shown_with({"--markdown"});
+  CHECK(has(markdown, "| layer | N x K | format | tokens | us | floor us | ratio |"));
+  CHECK(has(markdown, "|---|---:|"));
+  CHECK(has(markdown, "| matrix | 96 x 256 | int6 x int8 | 3 |"));
+  // The CPU's kernels leave no choice.
+  CHECK(has(shown_with({"--tune"}), "none of these kernels leaves a choice"));
+  const Json tuning = run_json({"bench", "kernels", "--matrix", "64x128", "--tokens", "1",
+                                "--threads", "1", "--repeat", "1", "--tune"});
+  CHECK(tuning["tuning"].empty());
+  CHECK(tuning["table"].empty());
 }

@@ -1,6 +1,5 @@
-// flexq bench e2e: prefill and decode speed of whole models, against the memory's read speed.
-#include <flexq_private.h>
-
+// flexq bench e2e: prefill and decode speed of whole models, against what the device's tensor cores
+// and memory allow.
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
@@ -10,7 +9,9 @@
 
 #include "commands.h"
 #include "interrupt.h"
+#include "kernel_benchmark_handle.h"
 #include "memory_bandwidth.h"
+#include "model_costs.h"
 #include "precision_options.h"
 #include "terminal_output.h"
 #include "text_format.h"
@@ -41,16 +42,30 @@ struct Subject {
 struct BenchResult {
   std::string shape;
   flexq_model_info info = {};
+  flexq_plan plan = {};
   int32_t batch = 0;
   double prefill_tokens_per_second = 0;
   double decode_tokens_per_second = 0;
   double read_bandwidth = 0;  // bytes per second
+  Operations prefill;         // of all prompts
+  double prefill_seconds = 0;
+  double prefill_floor_seconds = 0;  // at the tensor cores' rate; 0: not known
+  double decode_bytes = 0;           // of a step, half way through the generated tokens
 
-  // Decode steps per second, as a part of what reading all weights once per step would allow.
+  // Prefill at the tensor cores' rate, as a part of the time that it took.
+  double prefill_floor_ratio() const { return prefill_floor_seconds / prefill_seconds; }
+  // Decode steps per second, as a part of what reading their bytes once would allow.
   double decode_floor_ratio() const {
-    const double steps_per_second = decode_tokens_per_second / batch;
-    return steps_per_second * static_cast<double>(info.decode_weight_bytes) / read_bandwidth;
+    return decode_tokens_per_second / batch * decode_bytes / read_bandwidth;
   }
+};
+
+// What the model's device can do. read_bandwidth(): bytes per second, measured when asked for on
+// the CPU, where others may use the memory too.
+struct DeviceRates {
+  std::function<double()> read_bandwidth;
+  double int8_rate = 0;  // operations per second; 0: not known
+  double fp16_rate = 0;
 };
 
 double median(std::vector<double> values) {
@@ -62,12 +77,11 @@ double median(std::vector<double> values) {
 // Speed of `batch_size` sequences that advance together through one model.
 class Measurement {
  public:
-  // bandwidth: bytes per second at which the device's memory is read.
-  Measurement(const BenchCommand& command, const Model& model,
-              const std::function<double()>& bandwidth, int32_t batch_size, int32_t n_vocab)
+  Measurement(const BenchCommand& command, const Model& model, const DeviceRates& rates,
+              int32_t batch_size, int32_t n_vocab)
       : command_(command),
         model_(model),
-        bandwidth_(bandwidth),
+        rates_(rates),
         batch_size_(batch_size),
         any_token_(0, n_vocab - 1) {}
 
@@ -82,12 +96,12 @@ class Measurement {
     for (int32_t repeat = -1; repeat < command_.n_repeats; ++repeat) {
       double prefill_seconds = 0;
       double decode_seconds = 0;
-      const double bandwidth_before = bandwidth_();
+      const double bandwidth_before = rates_.read_bandwidth();
       const flexq_status status = run_once(prefill_seconds, decode_seconds);
       if (status != FLEXQ_OK) return report_failure(result.shape, status);
       if (repeat < 0) continue;
       bandwidth.push_back(bandwidth_before);
-      bandwidth.push_back(bandwidth_());
+      bandwidth.push_back(rates_.read_bandwidth());
       prefill.push_back(batch_size_ * command_.n_prompt / prefill_seconds);
       decode.push_back(batch_size_ * command_.n_generate / decode_seconds);
     }
@@ -95,7 +109,7 @@ class Measurement {
     result.prefill_tokens_per_second = median(prefill);
     result.decode_tokens_per_second = median(decode);
     result.read_bandwidth = median(bandwidth);
-    return kExitOk;
+    return describe(result);
   }
 
  private:
@@ -116,6 +130,25 @@ class Measurement {
     if (status != FLEXQ_OK) return report_failure("--prompt and --generate", status);
     status = flexq_batch_create(Out(batch_));
     return status == FLEXQ_OK ? kExitOk : report_failure("batch", status);
+  }
+
+  // What was computed and read, and what the device could have done.
+  int describe(BenchResult& result) const {
+    result.plan.struct_size = sizeof result.plan;
+    const flexq_status status = flexq_context_get_plan(context_.get(), &result.plan);
+    if (status != FLEXQ_OK) return report_failure(result.shape, status);
+    const ModelCosts costs(*model_, result.info);
+    result.prefill = costs.prefill(batch_size_, command_.n_prompt);
+    result.prefill_seconds = batch_size_ * command_.n_prompt / result.prefill_tokens_per_second;
+    if (rates_.int8_rate > 0 && rates_.fp16_rate > 0) {
+      result.prefill_floor_seconds =
+          result.prefill.int8 / rates_.int8_rate + result.prefill.fp16 / rates_.fp16_rate;
+    }
+    // A step reads the positions before it and its own.
+    const double n_positions = command_.n_prompt + (command_.n_generate + 1) / 2.0;
+    result.decode_bytes =
+        costs.decode_bytes(batch_size_, n_positions, result.plan.kv_bytes_per_token);
+    return kExitOk;
   }
 
   flexq_status run_once(double& prefill_seconds, double& decode_seconds) {
@@ -151,7 +184,7 @@ class Measurement {
 
   const BenchCommand& command_;
   const Model& model_;
-  const std::function<double()>& bandwidth_;
+  const DeviceRates& rates_;
   const int32_t batch_size_;
   std::uniform_int_distribution<int32_t> any_token_;
   std::mt19937 random_;
@@ -186,18 +219,27 @@ int open_subjects(const BenchCommand& command, std::vector<Subject>& subjects) {
   return kExitOk;
 }
 
-// How fast the memory of the model's device is read: on the CPU measured by the threads that
-// compute, whenever it is asked for; elsewhere once, by copies inside the device's memory.
-int make_bandwidth(const flexq_model_info& info, std::function<double()>& bandwidth) {
+int measure_rates(const flexq_model_info& info, DeviceRates& rates) {
   if (std::string_view(info.device) == "cpu") {
     auto memory = std::make_shared<ReadBandwidth>(info.n_threads);
-    bandwidth = [memory] { return memory->sample(); };
+    rates.read_bandwidth = [memory] { return memory->sample(); };
     return kExitOk;
   }
-  double bytes_per_second = 0;
-  const flexq_status status = flexq_private_copy_speed(info.device, &bytes_per_second);
+  ModelOptions options;
+  CommonOptions common;
+  common.device = info.device;
+  if (const int code = make_model_options(common, options); code != kExitOk) return code;
+  KernelBenchmark benchmark;
+  flexq_status status =
+      flexq_private_kernel_benchmark_create(options.get(), "none", Out(benchmark));
   if (status != FLEXQ_OK) return report_failure(info.device, status);
-  bandwidth = [bytes_per_second] { return bytes_per_second; };
+  flexq_kernel_machine machine = {};
+  machine.struct_size = sizeof machine;
+  status = flexq_private_kernel_benchmark_machine(benchmark.get(), &machine);
+  if (status != FLEXQ_OK) return report_failure(info.device, status);
+  rates.read_bandwidth = [bandwidth = machine.read_bandwidth] { return bandwidth; };
+  rates.int8_rate = machine.int8_rate;
+  rates.fp16_rate = machine.fp16_rate;
   return kExitOk;
 }
 
@@ -213,10 +255,10 @@ int bench_model(const BenchCommand& command, const Subject& subject,
   result.info.struct_size = sizeof result.info;
   const flexq_status status = flexq_model_get_info(model.get(), &result.info);
   if (status != FLEXQ_OK) return report_failure(subject.name, status);
-  std::function<double()> bandwidth;
-  if (const int code = make_bandwidth(result.info, bandwidth); code != kExitOk) return code;
+  DeviceRates rates;
+  if (const int code = measure_rates(result.info, rates); code != kExitOk) return code;
   for (const int32_t batch_size : command.batch_sizes) {
-    Measurement measurement(command, model, bandwidth, batch_size, result.info.n_vocab);
+    Measurement measurement(command, model, rates, batch_size, result.info.n_vocab);
     if (const int code = measurement.run(result); code != kExitOk) return code;
     results.push_back(result);
   }
@@ -224,18 +266,32 @@ int bench_model(const BenchCommand& command, const Subject& subject,
 }
 
 nlohmann::ordered_json to_json(const BenchCommand& command, const BenchResult& result) {
-  return {{"device", result.info.device},
-          {"shape", result.shape},
-          {"policy", result.info.policy},
-          {"threads", result.info.n_threads},
-          {"batch", result.batch},
-          {"prompt_tokens", command.n_prompt},
-          {"generated_tokens", command.n_generate},
-          {"prefill_tokens_per_second", result.prefill_tokens_per_second},
-          {"decode_tokens_per_second", result.decode_tokens_per_second},
-          {"weight_bytes", result.info.decode_weight_bytes},
-          {"read_bandwidth_bytes_per_second", result.read_bandwidth},
-          {"decode_floor_ratio", result.decode_floor_ratio()}};
+  nlohmann::ordered_json row = {
+      {"device", result.info.device},
+      {"shape", result.shape},
+      {"policy", result.info.policy},
+      {"threads", result.info.n_threads},
+      {"batch", result.batch},
+      {"prompt_tokens", command.n_prompt},
+      {"generated_tokens", command.n_generate},
+      {"prefill_tokens_per_second", result.prefill_tokens_per_second},
+      {"prefill_operations_per_second", result.prefill.total() / result.prefill_seconds},
+      {"prefill_floor_ratio", nullptr},
+      {"decode_tokens_per_second", result.decode_tokens_per_second},
+      {"decode_step_bytes", result.decode_bytes},
+      {"read_bandwidth_bytes_per_second", result.read_bandwidth},
+      {"decode_floor_ratio", result.decode_floor_ratio()},
+      {"weight_bytes", result.info.decode_weight_bytes},
+      {"memory_bytes",
+       {{"weights", result.plan.weight_bytes},
+        {"kv", result.plan.kv_bytes},
+        {"workspace", result.plan.workspace_bytes}}}};
+  if (result.prefill_floor_seconds > 0) row["prefill_floor_ratio"] = result.prefill_floor_ratio();
+  return row;
+}
+
+std::string giga(double value) {
+  return fixed(value / 1e9, value < 1e13 ? 1 : 0);
 }
 
 int print_results(const BenchCommand& command, const std::vector<BenchResult>& results) {
@@ -245,14 +301,19 @@ int print_results(const BenchCommand& command, const std::vector<BenchResult>& r
       rows.push_back(to_json(command, result));
     return print_json({{"results", std::move(rows)}});
   }
-  Table table({"model", "device", "policy", "threads", "batch", "prefill tok/s", "decode tok/s",
-               "weights", "floor ratio"});
+  Table table({"model", "device", "policy", "threads", "batch", "prefill tok/s", "GOPS",
+               "of the floor", "decode tok/s", "GB/s", "of the floor", "weights", "KV",
+               "workspace"});
   for (const BenchResult& result : results) {
-    table.add(
-        {one_line(result.shape), result.info.device, result.info.policy,
-         std::to_string(result.info.n_threads), std::to_string(result.batch),
-         fixed(result.prefill_tokens_per_second, 1), fixed(result.decode_tokens_per_second, 1),
-         format_bytes(result.info.decode_weight_bytes), fixed(result.decode_floor_ratio(), 3)});
+    table.add({one_line(result.shape), result.info.device, result.info.policy,
+               std::to_string(result.info.n_threads), std::to_string(result.batch),
+               fixed(result.prefill_tokens_per_second, 1),
+               giga(result.prefill.total() / result.prefill_seconds),
+               result.prefill_floor_seconds > 0 ? fixed(result.prefill_floor_ratio(), 3) : "-",
+               fixed(result.decode_tokens_per_second, 1),
+               giga(result.decode_floor_ratio() * result.read_bandwidth),
+               fixed(result.decode_floor_ratio(), 3), format_bytes(result.plan.weight_bytes),
+               format_bytes(result.plan.kv_bytes), format_bytes(result.plan.workspace_bytes)});
   }
   return print(table.text() + "prompt " + std::to_string(command.n_prompt) + " tokens, generate " +
                std::to_string(command.n_generate) + ", memory read speed " +
@@ -305,18 +366,25 @@ void add_bench_e2e_command(CLI::App& parent, Work& selected) {
       ->check(integer_from(1, 1000));
   add_common_options(*app, command->common);
   app->footer(
-      "Tokens are random. The floor ratio compares decode steps with the time that reading all\n"
-      "weights of a step once takes at the memory's read speed, measured in the same run (CPU: "
-      "all\n"
-      "threads sum 1 GiB, best of 3; CUDA: a copy of 1 GiB in device memory, reads and writes\n"
-      "counted, best of 5); it exceeds 1 where the weights fit into the processor's caches.\n"
+      "Tokens are random. The first ratio compares the time that the tensor cores need at their "
+      "full\n"
+      "rate (multiprocessors x clock x operations per cycle: int8 where inputs are quantized, "
+      "else\n"
+      "fp16; attention and lm_head included) with that of prefill; on the CPU that rate is not\n"
+      "known. The second compares the time of reading a decode step's bytes once, the weights and\n"
+      "the keys and values of all sequences, with that of the step. The memory's read speed is\n"
+      "measured in the same run (CPU: all threads sum 1 GiB, best of 3; CUDA: a kernel that only\n"
+      "reads 1 GiB); the ratio exceeds 1 where the weights fit into the processor's caches.\n"
       "Examples:\n"
       "  flexq bench e2e llama-2-7b.flexq ./llama-2-7b --batch 1,4,8 --json\n"
       "  flexq bench e2e --shape llama-2-7b --policy flexq,w8a8,fp16 --lm-head-bits 8\n"
+      "  flexq bench e2e --device cuda --shape llama-2-7b --batch 1,8,32 --prompt 2048\n"
       "JSON: {\"results\": [{\"device\", \"shape\", \"policy\", \"threads\", \"batch\",\n"
       "\"prompt_tokens\", \"generated_tokens\", \"prefill_tokens_per_second\",\n"
-      "\"decode_tokens_per_second\", \"weight_bytes\", \"read_bandwidth_bytes_per_second\",\n"
-      "\"decode_floor_ratio\"}]}");
+      "\"prefill_operations_per_second\", \"prefill_floor_ratio\" (or null),\n"
+      "\"decode_tokens_per_second\", \"decode_step_bytes\", \"read_bandwidth_bytes_per_second\",\n"
+      "\"decode_floor_ratio\", \"weight_bytes\" (read to decode one token), \"memory_bytes\":\n"
+      "{\"weights\", \"kv\", \"workspace\"}}]}");
   app->callback([command, model, shape, &selected] {
     if (model->count() + shape->count() == 0) {
       throw CLI::ValidationError("MODEL, --shape", "expected at least one of them");

@@ -82,6 +82,22 @@ std::string one_line(std::string_view text) {
   return line;
 }
 
+std::string Table::markdown() const {
+  std::string text;
+  for (size_t i = 0; i < rows_.size(); ++i) {
+    text += "|";
+    for (const std::string& cell : rows_[i])
+      text += " " + cell + " |";
+    text += "\n";
+    if (i > 0) continue;
+    text += "|";
+    for (size_t column = 0; column < rows_[i].size(); ++column)
+      text += column == 0 ? "---|" : "---:|";
+    text += "\n";
+  }
+  return text;
+}
+
 std::string Table::text() const {
   std::vector<size_t> widths;
   for (const auto& row : rows_) {

@@ -28,6 +28,8 @@ class Table {
   void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
   // Every line ends with '\n'.
   std::string text() const;
+  // The same in Markdown.
+  std::string markdown() const;
 
  private:
   std::vector<std::vector<std::string>> rows_;

@@ -1,5 +1,7 @@
 // CpuDevice's LinearRunner: one linear layer at a time, on random activations.
+#include <algorithm>
 #include <chrono>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/memory.h"
@@ -13,11 +15,12 @@ class CpuLinearRunner : public LinearRunner {
  public:
   CpuLinearRunner(const CpuKernels& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
 
-  Status allocate(int32_t n_tokens, int64_t n_cols, int64_t n_rows) {
+  Status allocate(const LinearShape& shape) {
+    const auto [n_rows, n_cols, n_tokens] = shape;
     const int64_t groups = ceil_div(n_cols, kGroupSize);
     const auto buffer = [&](HostBuffer& out, int64_t bytes_per_token) -> Status {
       FLEXQ_ASSIGN_OR_RETURN(
-          out, HostBuffer::allocate(n_tokens * bytes_per_token, "benchmark activations"));
+          out, HostBuffer::allocate(shape.n_tokens * bytes_per_token, "benchmark activations"));
       return Status();
     };
     FLEXQ_RETURN_IF_ERROR(buffer(input_, n_cols * 4));
@@ -37,13 +40,20 @@ class CpuLinearRunner : public LinearRunner {
     return Status();
   }
 
-  Result<double> time(std::span<const DeviceLinear> linears) override {
+  // One call is one measurement: that is long enough for the host's clock.
+  Result<double> time(std::span<const DeviceLinear> copies, int32_t repeats) override {
     using Clock = std::chrono::steady_clock;
-    const Clock::time_point begin = Clock::now();
-    for (const DeviceLinear& linear : linears)
+    std::vector<double> times;
+    for (int32_t repeat = 0; repeat < repeats; ++repeat) {
+      const DeviceLinear& linear = copies[next_++ % copies.size()];
+      const Clock::time_point begin = Clock::now();
       run(linear);
-    const std::chrono::duration<double, std::micro> taken = Clock::now() - begin;
-    return taken.count() / static_cast<double>(linears.size());
+      const std::chrono::duration<double, std::micro> taken = Clock::now() - begin;
+      times.push_back(taken.count());
+    }
+    const auto middle = times.begin() + static_cast<ptrdiff_t>(times.size() / 2);
+    std::nth_element(times.begin(), middle, times.end());
+    return *middle;
   }
 
  private:
@@ -65,17 +75,20 @@ class CpuLinearRunner : public LinearRunner {
   int32_t n_tokens_ = 0;
   int64_t n_cols_ = 0;
   HostBuffer input_, output_, codes_, scales_, sums_;
+  size_t next_ = 0;  // of the copies
 };
 
 }  // namespace
 
-Result<std::unique_ptr<LinearRunner>> CpuDevice::create_linear_runner(int32_t n_tokens,
-                                                                      int64_t n_cols,
-                                                                      int64_t n_rows,
+Result<std::unique_ptr<LinearRunner>> CpuDevice::create_linear_runner(const LinearShape& shape,
                                                                       ThreadPool& pool) {
   auto runner = std::make_unique<CpuLinearRunner>(kernels_, pool);
-  FLEXQ_RETURN_IF_ERROR(runner->allocate(n_tokens, n_cols, n_rows));
+  FLEXQ_RETURN_IF_ERROR(runner->allocate(shape));
   return std::unique_ptr<LinearRunner>(std::move(runner));
+}
+
+Result<std::unique_ptr<BaselineRunner>> CpuDevice::create_baselines() {
+  return Status::error(StatusCode::kUnsupportedValue, "cuBLASLt: expected a CUDA device");
 }
 
 }  // namespace flexq

@@ -1,11 +1,37 @@
 #include "device/cuda/cuda_device.h"
 
+#include "device/cuda/cuda_baselines.h"
 #include "device/cuda/cuda_executor.h"
 #include "device/cuda/cuda_linear_runner.h"
+#include "device/cuda/cuda_read_runner.h"
 #include "device/cuda/cuda_workspace.h"
 #include "device/device_registry.h"
 
 namespace flexq {
+namespace {
+
+// Dense int8 operations per cycle of one multiprocessor's tensor cores, from NVIDIA's architecture
+// papers; fp16 with fp32 sums has half as many, on GeForce cards a quarter. 0: not known.
+double tensor_operations_per_cycle(int32_t sm) {
+  switch (sm) {
+    case 75:
+    case 86:
+    case 89:
+    case 120:
+      return 2048;
+    case 80:
+    case 87:
+      return 4096;
+    case 90:
+      return 8192;
+    case 100:
+      return 16384;
+    default:
+      return 0;
+  }
+}
+
+}  // namespace
 
 DeviceDescription describe_cuda(CudaSession& session, CudaFamily family) {
   const CudaTarget& target = session.target();
@@ -78,11 +104,29 @@ Result<std::unique_ptr<Executor>> CudaDevice::create_executor(const ExecutorShap
   return CudaExecutor::create(session_, shape, workspace, pages);
 }
 
-Result<std::unique_ptr<LinearRunner>> CudaDevice::create_linear_runner(int32_t n_tokens,
-                                                                       int64_t n_cols,
-                                                                       int64_t n_rows,
+Result<std::unique_ptr<LinearRunner>> CudaDevice::create_linear_runner(const LinearShape& shape,
                                                                        ThreadPool&) {
-  return CudaLinearRunner::create(session_, n_tokens, n_cols, n_rows);
+  return CudaLinearRunner::create(session_, shape);
+}
+
+Result<std::unique_ptr<ReadRunner>> CudaDevice::create_read_runner(ThreadPool&) {
+  return CudaReadRunner::create(session_);
+}
+
+Result<std::unique_ptr<BaselineRunner>> CudaDevice::create_baselines() {
+  return create_cuda_baselines(session_);
+}
+
+Result<TensorRates> CudaDevice::tensor_rates() {
+  const CudaTarget& target = session_->target();
+  FLEXQ_RETURN_IF_ERROR(session_->enter());
+  int kilohertz = 0;
+  FLEXQ_RETURN_IF_ERROR(session_->check(
+      session_->runtime().get_device_attribute(&kilohertz, cudaDevAttrClockRate, target.number),
+      "the clock rate"));
+  const double per_cycle = tensor_operations_per_cycle(target.sm);
+  const double cycles = 1e3 * kilohertz * target.n_sms;
+  return TensorRates{.int8 = per_cycle * cycles, .fp16 = per_cycle / 2 * cycles};
 }
 
 }  // namespace flexq

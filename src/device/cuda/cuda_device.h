@@ -35,9 +35,11 @@ class CudaDevice : public Device {
                                                     std::span<uint8_t> workspace,
                                                     std::span<uint8_t> pages,
                                                     ThreadPool& pool) override;
-  Result<std::unique_ptr<LinearRunner>> create_linear_runner(int32_t n_tokens, int64_t n_cols,
-                                                             int64_t n_rows,
+  Result<std::unique_ptr<LinearRunner>> create_linear_runner(const LinearShape& shape,
                                                              ThreadPool& pool) override;
+  Result<std::unique_ptr<ReadRunner>> create_read_runner(ThreadPool& pool) override;
+  Result<std::unique_ptr<BaselineRunner>> create_baselines() override;
+  Result<TensorRates> tensor_rates() override;
 
  private:
   const std::shared_ptr<CudaSession> session_;

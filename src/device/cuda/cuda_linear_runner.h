@@ -2,35 +2,54 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
-#include "device/cuda/cuda_buffer.h"
+#include "device/cuda/cuda_timer.h"
+#include "device/linear_runner.h"
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/linear_select.h"
 
 namespace flexq {
 
 class CudaLinearRunner : public LinearRunner {
  public:
   static Result<std::unique_ptr<LinearRunner>> create(std::shared_ptr<CudaSession> session,
-                                                      int32_t n_tokens, int64_t n_cols,
-                                                      int64_t n_rows);
-  // The device's own clock, around the multiplications alone: quantization is part of the step
-  // before in a model and is done once, ahead of the clock.
-  Result<double> time(std::span<const DeviceLinear> linears) override;
+                                                      const LinearShape& shape);
+  // As a model multiplies: where the kernel quantizes its input itself, that is in the time; else
+  // quantization is part of the step before and is done once, ahead of the clock.
+  Result<double> time(std::span<const DeviceLinear> copies, int32_t repeats) override;
+  Configurations configurations(const DeviceLinear& linear) const override;
+  Result<double> time_configuration(size_t index, std::span<const DeviceLinear> copies,
+                                    int32_t repeats) override;
 
  private:
-  explicit CudaLinearRunner(std::shared_ptr<CudaSession> session) : session_(std::move(session)) {}
-  Status allocate(int32_t n_tokens, int64_t n_cols, int64_t n_rows);
-  Status multiply(const DeviceLinear& linear);
+  CudaLinearRunner(std::shared_ptr<CudaSession> session, const LinearShape& shape, CudaTimer timer)
+      : session_(std::move(session)), shape_(shape), timer_(std::move(timer)) {}
+  Status allocate();
+  Status fill_input();
+  // What the kernels' choice depends on.
+  LinearProblem problem(const DeviceLinear& linear) const;
+  Status quantize_input(const DeviceLinear& linear);
+
+  // One of the kernels that can compute a layer.
+  struct Way {
+    enum class Kind { kFloat, kFusedQuantizing, kFused, kConfig };
+    Kind kind = Kind::kFloat;
+    LinearConfig config = {};  // of kConfig
+    bool chosen = false;       // what a model takes
+  };
+  // One of them is chosen.
+  std::vector<Way> ways(const DeviceLinear& linear) const;
+  Status multiply(const Way& way, const DeviceLinear& linear);
+  Result<double> time_way(const Way& way, std::span<const DeviceLinear> copies, int32_t repeats);
 
   const std::shared_ptr<CudaSession> session_;
-  int32_t n_tokens_ = 0;
-  int64_t n_cols_ = 0;
+  const LinearShape shape_;
   std::unique_ptr<CudaBuffer> memory_;  // all of what follows
   CudaRows input_, output_;             // (n_tokens, n_cols), (n_tokens, n_rows)
   CudaQuantized codes_;                 // (n_tokens, n_cols)
   uint8_t* scratch_ = nullptr;
-  CudaEvent begin_, end_;
-  CudaStream stream_;  // last: its destructor waits
+  const CudaTimer timer_;  // last: its destructor waits
 };
 
 }  // namespace flexq
