@@ -108,6 +108,7 @@ enum {
   FLEXQ_ERROR_CONTEXT_FULL = -302, /* no room in the context length or the KV cache */
   FLEXQ_ERROR_NON_FINITE = -303,   /* NaN or infinity in weights, logits or hidden states */
   FLEXQ_ERROR_STOPPED_BY_CALLBACK = -304,
+  FLEXQ_ERROR_BUDGET_NOT_MET = -305, /* no choice keeps the limit that was set */
 
   /* -400 .. -499: devices */
   FLEXQ_ERROR_NO_DEVICE = -400,
