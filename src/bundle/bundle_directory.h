@@ -62,6 +62,7 @@ struct MeasuredPrecision {
   double a8_share = 0;  // of the linear layers' multiply-accumulates, with 8-bit activations
   double perplexity = 0;
   double kl_divergence = 0;  // of the logits from the unquantized model's, nats per token
+  double expected_rise = 0;  // of the negative log likelihood per token, over texts
 };
 
 // What the precisions were measured on, and what came out.

@@ -203,7 +203,8 @@ Status check_measured(const std::vector<MeasuredPrecision>& list, const std::str
       return Status::error(StatusCode::kCorrupt,
                            "%s: share of 8-bit work of '%s' is %g, expected 0 to 1", source.c_str(),
                            measured.name.c_str(), measured.a8_share);
-    if (!std::isfinite(measured.perplexity) || !std::isfinite(measured.kl_divergence))
+    if (!std::isfinite(measured.perplexity) || !std::isfinite(measured.kl_divergence) ||
+        !std::isfinite(measured.expected_rise))
       return Status::error(StatusCode::kCorrupt, "%s: a figure of '%s' is not finite",
                            source.c_str(), measured.name.c_str());
   }

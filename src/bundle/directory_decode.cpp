@@ -154,6 +154,7 @@ void decode_measured(const MeasuredList& in, const char* what, Decoder& decoder,
     entry.a8_share = measured->a8_share();
     entry.perplexity = measured->perplexity();
     entry.kl_divergence = measured->kl_divergence();
+    entry.expected_rise = measured->expected_rise();
   }
 }
 

@@ -122,7 +122,7 @@ Offset<flatbuffers::Vector<Offset<fb::MeasuredPrecision>>> encode_measured(
   for (const MeasuredPrecision& entry : list) {
     const auto name = builder.CreateString(entry.name);
     offsets.push_back(fb::CreateMeasuredPrecision(builder, name, entry.a8_share, entry.perplexity,
-                                                  entry.kl_divergence));
+                                                  entry.kl_divergence, entry.expected_rise));
   }
   return builder.CreateVector(offsets);
 }

@@ -11,6 +11,7 @@
 #include "quantize/quantized_source.h"
 #include "quantize/run_losses.h"
 #include "quantize/sensitivity.h"
+#include "quantize/temperature.h"
 
 namespace flexq {
 namespace {
@@ -27,7 +28,7 @@ constexpr int kExchangeRounds = 3;
 // rounds. Together they tell 1 / 8 / 4^3 of all work apart.
 constexpr int64_t kBudgetParts = 4;
 constexpr int kBudgetRounds = 3;
-// Between how much more and less than the divergence says the likelihood may be taken to fall.
+// Between how much more and less than expected the likelihood may be taken to fall.
 constexpr double kMinLikelihoodRatio = 0.5;
 constexpr double kMaxLikelihoodRatio = 2.0;
 
@@ -36,6 +37,10 @@ LogitLoss sum_of(const std::vector<LogitLoss>& windows) {
   for (const LogitLoss& window : windows)
     sum.add(window);
   return sum;
+}
+
+MeasuredPrecision measured(const char* name, double a8_share, const LogitLoss& loss) {
+  return {name, a8_share, std::exp(loss.nll()), loss.kl(), loss.expected_rise()};
 }
 
 // One analysis from the first pass over the text to the choice.
@@ -49,7 +54,7 @@ class Analysis {
         pool_(pool),
         progress_(progress),
         n_layers_(source.config().n_layers) {
-    n_steps_ = input_steps(n_layers_, text.n_windows()) +
+    n_steps_ = 2 * input_steps(n_layers_, text.n_windows()) +
                sensitivity_steps(n_layers_, text.n_windows()) +
                run_steps(n_layers_, text.n_windows(), most_runs());
   }
@@ -58,6 +63,7 @@ class Analysis {
     FLEXQ_ASSIGN_OR_RETURN(walk_, LayerWalk::create(source_, text_.window_tokens, pool_));
     FLEXQ_ASSIGN_OR_RETURN(inputs_,
                            measure_inputs(*walk_, source_, text_, pool_, [&] { return step(); }));
+    FLEXQ_RETURN_IF_ERROR(fit_temperature());
     FLEXQ_ASSIGN_OR_RETURN(sensitivity_, measure_sensitivity(*walk_, source_, text_, kNarrowBits,
                                                              [&] { return step(); }));
     if (precision.scale_search == ScaleSearch::kWeighted) set_importance(precision);
@@ -88,6 +94,15 @@ class Analysis {
   Status step() {
     done_steps_ = std::min(done_steps_ + 1, n_steps_ - 1);
     return progress_.report(done_steps_, n_steps_);
+  }
+
+  // How sure of itself the unquantized model may be: the temperature at which it predicts the text
+  // best.
+  Status fit_temperature() {
+    FLEXQ_ASSIGN_OR_RETURN(const float inverse_temperature,
+                           fit_inverse_temperature(*walk_, source_, text_, [&] { return step(); }));
+    walk_->set_inverse_temperature(inverse_temperature);
+    return {};
   }
 
   void set_importance(WeightPrecision& precision) const {
@@ -127,7 +142,7 @@ class Analysis {
       if (tensor.spec.role != TensorRole::kLinear) continue;
       PrecisionItem& item = items_.emplace_back();
       item.cost = tensor.spec.rows * tensor.spec.cols;
-      item.narrow_loss = sensitivity_[items_.size() - 1].kl();
+      item.narrow_loss = sensitivity_[items_.size() - 1].expected_rise();
     }
     front_.emplace(items_);
   }
@@ -196,12 +211,12 @@ class Analysis {
     }
     FLEXQ_ASSIGN_OR_RETURN(const std::vector<LogitLoss> losses, losses_of(runs));
     unquantized_ = losses[0];
-    policies_.push_back({"unquantized", 0, std::exp(losses[0].nll()), losses[0].kl()});
+    policies_.push_back(measured("unquantized", 0, losses[0]));
     for (size_t i = 0; i < std::size(kMeasured); ++i) {
       FLEXQ_ASSIGN_OR_RETURN(const PrecisionPolicy policy, find_precision_policy(kMeasured[i]));
       const LogitLoss& loss = losses[i + 1];
       const WideSet wide = wide_set_of(policy);
-      policies_.push_back({kMeasured[i], share_of(wide), std::exp(loss.nll()), loss.kl()});
+      policies_.push_back(measured(kMeasured[i], share_of(wide), loss));
       const bool is_mixture = policy.weight_bits == kNarrowBits && policy.activation_bits[0] != 16;
       if (is_mixture) mixtures_.push_back({wide, loss});
       if (policy.name == "w6a16") unquantized_inputs_ = loss;
@@ -213,26 +228,26 @@ class Analysis {
     return measure(sets);
   }
 
-  // How much of a rise of the divergence is seen in the likelihood: the ratio where both are
-  // largest and least noisy.
+  // How much of the expected rise is seen in the likelihood: the ratio where both are largest and
+  // least noisy.
   double likelihood_ratio() const {
-    const double divergence = all_narrow_.kl() - unquantized_inputs_.kl();
+    const double expected = all_narrow_.expected_rise() - unquantized_inputs_.expected_rise();
     const double likelihood = all_narrow_.nll() - unquantized_inputs_.nll();
-    if (divergence <= 0 || likelihood <= 0) return 1;
-    return std::clamp(likelihood / divergence, kMinLikelihoodRatio, kMaxLikelihoodRatio);
+    if (expected <= 0 || likelihood <= 0) return 1;
+    return std::clamp(likelihood / expected, kMinLikelihoodRatio, kMaxLikelihoodRatio);
   }
 
   // The relative rise of the perplexity over the same weights with unquantized activations: what
-  // was measured, or what the divergence makes likely on other texts, whichever is more. A text of
-  // a few ten thousand tokens shows the former to a few hundredths of a percent only.
+  // was measured, or what is to be expected on other texts, whichever is more. A text of a few ten
+  // thousand tokens shows the former to a few hundredths of a percent only.
   double rise_of(const LogitLoss& loss) const {
     const double likelihood = loss.nll() - unquantized_inputs_.nll();
-    const double divergence = loss.kl() - unquantized_inputs_.kl();
-    return std::expm1(std::max(likelihood, divergence * likelihood_ratio()));
+    const double expected = loss.expected_rise() - unquantized_inputs_.expected_rise();
+    return std::expm1(std::max(likelihood, expected * likelihood_ratio()));
   }
 
-  // Least divergence within the share: the best set of the additive model, the fixed rule where it
-  // fits, and exchanges around whichever is best so far.
+  // Least expected loss within the share: the best set of the additive model, the fixed rule where
+  // it fits, and exchanges around whichever is best so far.
   Status choose_within_share(double share) {
     // A share written in decimals is meant, not the number just below.
     constexpr double kSlack = 1e-9;
@@ -248,12 +263,13 @@ class Analysis {
     return {};
   }
 
-  // Of all measured mixtures within a cost, the one of least divergence; of equals the first.
+  // Of all measured mixtures within a cost, the one of least expected loss; of equals the first.
   const Mixture& best_mixture(int64_t max_cost) const {
     const Mixture* best = nullptr;
     for (const Mixture& mixture : mixtures_) {
       if (cost_of(items_, mixture.wide) > max_cost) continue;
-      if (best == nullptr || mixture.loss.kl() < best->loss.kl()) best = &mixture;
+      if (best == nullptr || mixture.loss.expected_rise() < best->loss.expected_rise())
+        best = &mixture;
     }
     return *best;  // w6a6 costs nothing
   }
@@ -317,16 +333,14 @@ class Analysis {
       calibration.goal = goal_.a8_fraction ? "a8_fraction" : "perplexity_budget";
       calibration.goal_value = goal_.a8_fraction ? *goal_.a8_fraction : *goal_.perplexity_budget;
       calibration.goal_met = goal_met_;
-      calibration.policies.push_back(
-          {"auto", share_of(chosen_->wide), std::exp(chosen_->loss.nll()), chosen_->loss.kl()});
+      calibration.policies.push_back(measured("auto", share_of(chosen_->wide), chosen_->loss));
     }
     for (int64_t part = 0; part <= kFrontParts; ++part) {
       const Mixture* mixture = find(
           part == 0             ? WideSet(items_.size(), false)
           : part == kFrontParts ? WideSet(items_.size(), true)
                                 : front_->best_within(total_cost(items_) * part / kFrontParts));
-      const LogitLoss& loss = mixture->loss;
-      calibration.front.push_back({"", share_of(mixture->wide), std::exp(loss.nll()), loss.kl()});
+      calibration.front.push_back(measured("", share_of(mixture->wide), mixture->loss));
     }
     add_evidence(choice.evidence);
     return choice;
@@ -342,6 +356,7 @@ class Analysis {
       const std::vector<float>& group_max = inputs.of(tensor.spec.linear_kind).group_max;
       evidence.push_back({name, "kl_a6", loss.kl(), {}});
       evidence.push_back({name, "nll_rise_a6", loss.nll() - unquantized_.nll(), {}});
+      evidence.push_back({name, "expected_rise_a6", loss.expected_rise(), {}});
       evidence.push_back({name,
                           "output_error_a6",
                           inputs.output_error[static_cast<size_t>(tensor.spec.linear_kind)],

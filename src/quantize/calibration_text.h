@@ -28,6 +28,7 @@ struct CalibrationText {
 
 inline constexpr int32_t kCalibrationWindowTokens = 512;
 inline constexpr int32_t kMinCalibrationWindows = 4;
+inline constexpr int32_t kMaxCalibrationWindows = 4096;
 
 // The text tokenised whole with one BOS and cut into consecutive windows of 512 tokens, or of the
 // model's context where that is shorter; of these up to max_windows, spread evenly over the text:

@@ -31,6 +31,7 @@ Result<std::unique_ptr<LlamaModel>> load_slice(SourceSlice slice,
 void LogitLoss::add(const LogitLoss& other) {
   kl_sum += other.kl_sum;
   nll_sum += other.nll_sum;
+  expected_rise_sum += other.expected_rise_sum;
   n_targets += other.n_targets;
 }
 
@@ -78,9 +79,12 @@ Result<std::unique_ptr<LayerWalk>> LayerWalk::create(WeightSource& source, int32
                          HostBuffer::allocate(logits_bytes, "reference logits"));
   FLEXQ_ASSIGN_OR_RETURN(walk->reference_probabilities_,
                          HostBuffer::allocate(logits_bytes, "reference probabilities"));
+  FLEXQ_ASSIGN_OR_RETURN(walk->expected_probabilities_,
+                         HostBuffer::allocate(logits_bytes, "reference probabilities"));
   walk->reference_log_sums_.resize(static_cast<size_t>(shape.n_outputs));
   walk->row_kl_.resize(static_cast<size_t>(shape.n_outputs));
   walk->row_nll_.resize(static_cast<size_t>(shape.n_outputs));
+  walk->row_expected_rise_.resize(static_cast<size_t>(shape.n_outputs));
   return walk;
 }
 
@@ -134,13 +138,16 @@ Status LayerWalk::set_reference(int32_t n_rows) {
   const int64_t n_vocab = shape_.n_vocab;
   auto* logits = reinterpret_cast<float*>(reference_logits_.data());
   auto* probabilities = reinterpret_cast<float*>(reference_probabilities_.data());
+  auto* expected = reinterpret_cast<float*>(expected_probabilities_.data());
   FLEXQ_ASSIGN_OR_RETURN(const float* from, executor_->logits_row(0));
   pool_->parallel_for(n_rows, [&](int64_t row, int) {
     const float* in = from + row * n_vocab;
     std::copy_n(in, n_vocab, logits + row * n_vocab);
-    const double log_sum = log_sum_exp(in, n_vocab);
+    const double log_sum = log_sum_exp(in, n_vocab, 1);
     reference_log_sums_[static_cast<size_t>(row)] = log_sum;
-    softmax(in, n_vocab, log_sum, probabilities + row * n_vocab);
+    softmax(in, n_vocab, 1, log_sum, probabilities + row * n_vocab);
+    softmax(in, n_vocab, inverse_temperature_, log_sum_exp(in, n_vocab, inverse_temperature_),
+            expected + row * n_vocab);
   });
   return {};
 }
@@ -149,22 +156,49 @@ Status LayerWalk::add_losses(std::span<const int32_t> targets, LogitLoss& loss) 
   const int64_t n_vocab = shape_.n_vocab;
   const auto* logits = reinterpret_cast<const float*>(reference_logits_.data());
   const auto* probabilities = reinterpret_cast<const float*>(reference_probabilities_.data());
+  const auto* expected = reinterpret_cast<const float*>(expected_probabilities_.data());
   FLEXQ_ASSIGN_OR_RETURN(const float* found, executor_->logits_row(0));
   const auto n_rows = static_cast<int64_t>(targets.size());
   pool_->parallel_for(n_rows, [&](int64_t row, int) {
     const float* q = found + row * n_vocab;
-    const double log_sum = log_sum_exp(q, n_vocab);
-    const double difference =
-        expected_difference(probabilities + row * n_vocab, logits + row * n_vocab, q, n_vocab);
+    const double log_sum = log_sum_exp(q, n_vocab, 1);
     const auto index = static_cast<size_t>(row);
-    row_kl_[index] = difference - reference_log_sums_[index] + log_sum;
+    const auto rise_under = [&](const float* p) {
+      return expected_difference(p + row * n_vocab, logits + row * n_vocab, q, n_vocab) -
+             reference_log_sums_[index] + log_sum;
+    };
+    row_kl_[index] = rise_under(probabilities);
+    row_expected_rise_[index] = rise_under(expected);
     row_nll_[index] = log_sum - double{q[targets[index]]};
   });
   for (size_t row = 0; row < targets.size(); ++row) {
     loss.kl_sum += row_kl_[row];
     loss.nll_sum += row_nll_[row];
+    loss.expected_rise_sum += row_expected_rise_[row];
   }
   loss.n_targets += n_rows;
+  return {};
+}
+
+Status LayerWalk::add_tempered_nll(std::span<const int32_t> tokens, const float* state,
+                                   int32_t row_stride, std::span<const float> inverse_temperatures,
+                                   std::span<double> nll_sums) {
+  const int32_t n_targets = shape_.chunk_tokens - 1;
+  for (int32_t row = 0; row < n_targets; row += shape_.n_outputs) {
+    const int32_t n_rows = std::min(shape_.n_outputs, n_targets - row);
+    FLEXQ_RETURN_IF_ERROR(compute_logits(tokens, state, row, n_rows));
+    FLEXQ_ASSIGN_OR_RETURN(const float* logits, executor_->logits_row(0));
+    const auto n_temperatures = static_cast<int64_t>(inverse_temperatures.size());
+    pool_->parallel_for(n_temperatures, [&](int64_t task, int) {
+      const auto index = static_cast<size_t>(task);
+      const float scale = inverse_temperatures[index];
+      for (int32_t i = 0; i < n_rows; i += row_stride) {
+        const float* z = logits + int64_t{i} * shape_.n_vocab;
+        const float target = z[tokens[static_cast<size_t>(row + i + 1)]];
+        nll_sums[index] += log_sum_exp(z, shape_.n_vocab, scale) - double{scale} * double{target};
+      }
+    });
+  }
   return {};
 }
 

@@ -20,11 +20,14 @@ namespace flexq {
 struct LogitLoss {
   double kl_sum = 0;   // KL divergence of the logits, nats
   double nll_sum = 0;  // negative log likelihood of the text, nats
+  // Rise of the negative log likelihood to expect over texts: LayerWalk::set_temperature().
+  double expected_rise_sum = 0;
   int64_t n_targets = 0;
 
   void add(const LogitLoss& other);
   double kl() const { return kl_sum / static_cast<double>(n_targets); }
   double nll() const { return nll_sum / static_cast<double>(n_targets); }
+  double expected_rise() const { return expected_rise_sum / static_cast<double>(n_targets); }
 };
 
 // One thread at a time.
@@ -47,6 +50,19 @@ class LayerWalk {
   Status embed(std::span<const int32_t> tokens, float* state);
   // Takes a state through the only layer of `layer`.
   Status run_layer(const LlamaModel& layer, const LayerBits& bits, float* state);
+
+  // The likelihood of a text changes with every rounding, by far more than what is lost on average.
+  // So losses are also told as the expectation of that change where the next token is drawn from
+  // the unquantized model's own predictions, exponentiated by `inverse_temperature` to be as sure
+  // of themselves as the text justifies: a model that is too sure of itself even gains from some
+  // noise. 1 (the default): that is the KL divergence.
+  void set_inverse_temperature(float inverse_temperature) {
+    inverse_temperature_ = inverse_temperature;
+  }
+  // Adds to nll_sums[i] the negative log likelihood of the window's targets, every `row_stride`th
+  // of them, with the logits of a state times inverse_temperatures[i].
+  Status add_tempered_nll(std::span<const int32_t> tokens, const float* state, int32_t row_stride,
+                          std::span<const float> inverse_temperatures, std::span<double> nll_sums);
 
   // Compares states behind the last layer with the unquantized model's, `reference`, on the logits
   // of the window's window_tokens - 1 targets, and adds to losses[i] what states[i] lost.
@@ -77,11 +93,14 @@ class LayerWalk {
   std::vector<float> rope_sin_;
 
   // Of the rows being compared.
+  float inverse_temperature_ = 1;
   HostBuffer reference_logits_;         // (kLossRows, n_vocab) fp32
   HostBuffer reference_probabilities_;  // likewise: their softmax
+  HostBuffer expected_probabilities_;   // likewise: that of the tempered logits
   std::vector<double> reference_log_sums_;
   std::vector<double> row_kl_;
   std::vector<double> row_nll_;
+  std::vector<double> row_expected_rise_;
 };
 
 }  // namespace flexq

@@ -64,16 +64,17 @@ float largest_of(const float* x, int64_t n) {
 
 }  // namespace
 
-double log_sum_exp(const float* x, int64_t n) {
+double log_sum_exp(const float* x, int64_t n, float scale) {
   const float largest = largest_of(x, n);
-  return double{largest} +
-         std::log(blocked_sum(n, [&](int64_t i) { return exp_of_negative(x[i] - largest); }));
+  const double sum =
+      blocked_sum(n, [&](int64_t i) { return exp_of_negative(scale * (x[i] - largest)); });
+  return double{scale} * double{largest} + std::log(sum);
 }
 
-void softmax(const float* x, int64_t n, double log_sum, float* p) {
+void softmax(const float* x, int64_t n, float scale, double log_sum, float* p) {
   const auto shift = static_cast<float>(log_sum);
   for (int64_t i = 0; i < n; ++i)
-    p[i] = exp_of_negative(std::min(x[i] - shift, 0.0f));
+    p[i] = exp_of_negative(std::min(scale * x[i] - shift, 0.0f));
 }
 
 double expected_difference(const float* p, const float* a, const float* b, int64_t n) {
