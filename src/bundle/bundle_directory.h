@@ -53,7 +53,7 @@ struct BundleEvidence {
   std::string tensor;
   std::string metric;
   double value = 0;
-  std::vector<float> values;  // the same per group of inputs; empty: there is one figure only
+  std::vector<float> values = {};  // the same per group of inputs; empty: there is one figure only
 };
 
 // A precision measured end to end on the calibration text.
@@ -63,6 +63,7 @@ struct MeasuredPrecision {
   double perplexity = 0;
   double kl_divergence = 0;  // of the logits from the unquantized model's, nats per token
   double expected_rise = 0;  // of the negative log likelihood per token, over texts
+  bool operator==(const MeasuredPrecision&) const = default;
 };
 
 // What the precisions were measured on, and what came out.
@@ -75,6 +76,7 @@ struct BundleCalibration {
   bool goal_met = true;
   std::vector<MeasuredPrecision> policies;
   std::vector<MeasuredPrecision> front;  // the least loss found, by rising share
+  bool operator==(const BundleCalibration&) const = default;
 };
 
 struct BundleProvenance {

@@ -19,15 +19,15 @@ namespace flexq {
 // choice.
 struct WeightPrecision {
   PrecisionPolicy policy;
-  std::vector<LayerBits> layer_bits;  // (n_layers) in place of the policy's activation bits; or
-                                      // empty
   // 16 keeps the source's type, 8 quantizes row by row. Tied embeddings are one matrix: 8 in either
   // place quantizes it.
   int32_t embedding_bits = 16;
   int32_t lm_head_bits = 16;
+  // (n_layers) in place of the policy's activation bits; or empty.
+  std::vector<LayerBits> layer_bits = {};
   ScaleSearch scale_search = ScaleSearch::kNone;
   // Per tensor of the source, (cols) each: quantize_weight_row(); empty lists: all inputs alike.
-  std::vector<std::vector<float>> importance;
+  std::vector<std::vector<float>> importance = {};
 };
 
 // The format and activation bits that `precision` gives a tensor of an unquantized source; the

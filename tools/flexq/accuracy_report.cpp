@@ -163,7 +163,7 @@ std::string policy_table(const Json& policies) {
 
 // The curve of the best mixtures, with the fixed mixtures and the chosen one as points.
 std::string front_chart(const Json& calibration) {
-  constexpr double kWidth = 640, kHeight = 320, kLeft = 66, kRight = 16, kTop = 16, kBottom = 44;
+  constexpr double kWidth = 640, kHeight = 320, kLeft = 92, kRight = 36, kTop = 34, kBottom = 52;
   std::vector<std::pair<double, double>> line;
   struct Point {
     std::string name;
@@ -202,11 +202,11 @@ std::string front_chart(const Json& calibration) {
            fixed(y(rise) + 4, 1) + "\">" + fixed(100 * rise, 2) +
            " %</text><text class=\"tick\" "
            "text-anchor=\"middle\" x=\"" +
-           fixed(x(i / 4.0), 1) + "\" y=\"" + fixed(kHeight - kBottom + 18, 0) + "\">" +
+           fixed(x(i / 4.0), 1) + "\" y=\"" + fixed(kHeight - kBottom + 20, 0) + "\">" +
            std::to_string(25 * i) + " %</text>";
   }
   svg += "<text class=\"tick\" text-anchor=\"middle\" x=\"" + fixed((kLeft + kWidth) / 2, 0) +
-         "\" y=\"" + fixed(kHeight - 6, 0) + "\">share of work with 8-bit activations</text>";
+         "\" y=\"" + fixed(kHeight - 8, 0) + "\">share of work with 8-bit activations</text>";
   std::string path;
   for (const auto& [share, rise] : line)
     path += (path.empty() ? "M" : "L") + fixed(x(share), 1) + " " + fixed(y(rise), 1);
@@ -321,7 +321,7 @@ std::string calibration_text(const Json& calibration) {
                fixed(entry["perplexity"], 4),
                fixed(100 * std::expm1(entry["expected_rise"].get<double>()), 4) + " %",
                short_number(entry["kl_divergence"])});
-  return "on " + std::to_string(calibration.value("n_windows", 0)) + " windows of " +
+  return "measured on " + std::to_string(calibration.value("n_windows", 0)) + " windows of " +
          std::to_string(calibration.value("window_tokens", 0)) +
          " tokens of the calibration text:\n" + table.text();
 }

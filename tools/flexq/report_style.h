@@ -48,7 +48,7 @@ svg{width:100%;height:auto;display:block}
 .fixed{fill:var(--bg);stroke:var(--fg);stroke-width:2}
 circle.chosen{fill:var(--mark)}
 footer{margin:2rem 0 1rem}
-@media (max-width:30rem){main{padding:.75rem}th,td{padding:.3rem .35rem}.tick{font-size:20px}.label{font-size:20px}}
+@media (max-width:30rem){main{padding:.75rem}table{font-size:.875rem}th,td{padding:.3rem}tr>th:first-child{white-space:normal}td.bar,th.bar{display:none}.tick,.label{font-size:20px}}
 )css";
 
 }  // namespace flexq_tool
