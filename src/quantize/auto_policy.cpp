@@ -28,8 +28,9 @@ constexpr int kExchangeRounds = 3;
 // rounds. Together they tell 1 / 8 / 4^3 of all work apart.
 constexpr int64_t kBudgetParts = 4;
 constexpr int kBudgetRounds = 3;
-// Between how much more and less than expected the likelihood may be taken to fall.
-constexpr double kMinLikelihoodRatio = 0.5;
+// Of the likelihood's rise over the expected one. Never less than 1: a text on which the likelihood
+// falls by less than expected promises nothing for another.
+constexpr double kMinLikelihoodRatio = 1.0;
 constexpr double kMaxLikelihoodRatio = 2.0;
 
 LogitLoss sum_of(const std::vector<LogitLoss>& windows) {
