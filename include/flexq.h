@@ -108,6 +108,7 @@ enum {
   FLEXQ_ERROR_CONTEXT_FULL = -302, /* no room in the context length or the KV cache */
   FLEXQ_ERROR_NON_FINITE = -303,   /* NaN or infinity in weights, logits or hidden states */
   FLEXQ_ERROR_STOPPED_BY_CALLBACK = -304,
+  FLEXQ_ERROR_BUDGET_NOT_MET = -305, /* no choice keeps the limit that was set */
 
   /* -400 .. -499: devices */
   FLEXQ_ERROR_NO_DEVICE = -400,
@@ -778,20 +779,47 @@ FLEXQ_API flexq_status flexq_quantize_options_create(flexq_quantize_options** op
 FLEXQ_API void flexq_quantize_options_release(flexq_quantize_options* options);
 
 /* "flexq" (default: 6-bit weights and activations, down_proj activations 8 bits), "w6a6", "w6a8",
- * "w6a16" (activations not quantized), "w8a8", "w8a16", "fp16" (nothing quantized). Errors:
+ * "w6a16" (activations not quantized), "w8a8", "w8a16", "fp16" (nothing quantized), "auto" (6-bit
+ * weights; 6- or 8-bit activations chosen for every linear layer: needs a calibration text and
+ * either a perplexity budget or a share of 8-bit work; for checkpoints only). Errors:
  * UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_quantize_options_set_policy(flexq_quantize_options* options,
                                                          const char* policy);
 /* Rare options by name. Keys:
  *   "embedding_bits"  "16" (default: the checkpoint's own type), "8": one scale per row
  *   "lm_head_bits"    likewise; tied embeddings are one matrix, 8 in either place quantizes it
+ *   "scale_search"    how weight scales are found: "none" (default: from the largest weight of a
+ *                     group), "error" (least squared error of the group), "weighted" (the same, an
+ *                     input's errors weighted by its mean square; needs a calibration text)
+ *   "calibration_windows"  windows of 512 tokens that are taken from the calibration text, spread
+ *                     evenly over it: "4" to "4096" (default "32")
+ *   "force"           "1": where a perplexity budget cannot be met, writes the best there is
+ *                     (default "0")
  * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_quantize_options_set(flexq_quantize_options* options, const char* key,
                                                   const char* value);
+/* A text like those that the model will see, UTF-8, copied. The unquantized model reads windows of
+ * it, and for every linear layer it is measured what 6-bit activations cost there alone, for every
+ * policy what it costs as a whole; the figures go into the bundle (see flexq_bundle_json). Time:
+ * for n layers about 3.5 n (n + 1) passes of every window through one layer. Memory: one layer's
+ * weights, and the activations of the text. Policy "auto" chooses by these figures, every other
+ * policy stays as it is. Not used by synthetic models. */
+FLEXQ_API flexq_status flexq_quantize_options_set_calibration(flexq_quantize_options* options,
+                                                              const char* text, int64_t text_bytes);
+/* Goal of "auto": the least 8-bit work with which the perplexity on the calibration text rises by
+ * at most this part (0.001: a thousandth) over the same weights with unquantized activations. 0
+ * takes the goal back. Errors: INVALID_ARGUMENT (outside [0, 1]). */
+FLEXQ_API flexq_status flexq_quantize_options_set_perplexity_budget(flexq_quantize_options* options,
+                                                                    double budget);
+/* Goal of "auto": the least loss with at most this share, 0 to 1, of the linear layers'
+ * multiply-accumulates on 8-bit activations; negative takes the goal back. Errors:
+ * INVALID_ARGUMENT. */
+FLEXQ_API flexq_status flexq_quantize_options_set_a8_fraction(flexq_quantize_options* options,
+                                                              double fraction);
 /* 0 (default): every processor. The bundle's bytes do not depend on it. */
 FLEXQ_API flexq_status flexq_quantize_options_set_threads(flexq_quantize_options* options,
                                                           int32_t n_threads);
-/* Progress in checkpoint bytes. */
+/* Progress in checkpoint bytes; with a calibration text in ten-thousandths of the expected work. */
 FLEXQ_API flexq_status flexq_quantize_options_set_progress(flexq_quantize_options* options,
                                                            flexq_progress_callback callback,
                                                            void* user_data);
@@ -799,7 +827,9 @@ FLEXQ_API flexq_status flexq_quantize_options_set_progress(flexq_quantize_option
 /* Turns a Hugging Face LLaMA checkpoint folder into a bundle. Streams: needs memory for a few
  * pieces of a tensor per thread, not for the model. The output appears under its name only when
  * complete; on any error what was there before is untouched. Errors: NOT_FOUND, IO, NO_SPACE,
- * CORRUPT, UNSUPPORTED_MODEL, NON_FINITE, INVALID_ARGUMENT (the output is a folder), CANCELLED. */
+ * CORRUPT, UNSUPPORTED_MODEL, NON_FINITE, INVALID_ARGUMENT (the output is a folder; a calibration
+ * text that is empty, not UTF-8 or shorter than 4 windows; options that do not fit each other),
+ * BUDGET_NOT_MET (the message says what was reached), CANCELLED. */
 FLEXQ_API flexq_status flexq_quantize(const char* checkpoint_directory, const char* output_path,
                                       const flexq_quantize_options* options);
 
@@ -815,7 +845,13 @@ FLEXQ_API flexq_status flexq_bundle_open(flexq_source* source, flexq_bundle** bu
 FLEXQ_API void flexq_bundle_release(flexq_bundle* bundle);
 
 /* What the bundle says, as one JSON object: format_version, architecture, quantization (policy,
- * group_size, layers), size_bytes, bits_per_weight (as stored), tokenizer, provenance. */
+ * group_size, layers), size_bytes, bits_per_weight (as stored), tokenizer, provenance. Where there
+ * was a calibration text, provenance has "calibration" (what it was and what came out for every
+ * policy) and "evidence" per linear layer: of 6-bit activations there alone "kl_a6" (divergence of
+ * the logits, nats per token), "nll_rise_a6" (rise of the mean negative log likelihood),
+ * "expected_rise_a6" (the same to expect over texts, by which "auto" chooses), "output_error_a6"
+ * (relative squared error of the layer's output); and "input_max" with the largest input of every
+ * group of 128. */
 FLEXQ_API flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text, int64_t capacity,
                                          int64_t* text_bytes);
 

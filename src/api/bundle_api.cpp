@@ -1,4 +1,7 @@
 // Quantizing, inspecting and verifying bundles.
+#include <charconv>
+#include <utility>
+
 #include "api/bundle_json.h"
 #include "api/handles.h"
 #include "base/thread_pool.h"
@@ -11,24 +14,58 @@ using flexq::api::Held;
 
 namespace {
 
+Status unsupported_value(std::string_view key, const char* expected, std::string_view found) {
+  return Status::error(flexq::StatusCode::kUnsupportedValue, "%s: expected %s, found \"%.100s\"",
+                       std::string(key).c_str(), expected, std::string(found).c_str());
+}
+
+Status set_bits(std::string_view key, std::string_view value, int32_t& bits) {
+  if (value != "8" && value != "16") return unsupported_value(key, "8 or 16", value);
+  bits = value == "8" ? 8 : 16;
+  return Status();
+}
+
+Status set_scale_search(std::string_view value, flexq::ScaleSearch& search) {
+  constexpr std::pair<std::string_view, flexq::ScaleSearch> kNames[] = {
+      {"none", flexq::ScaleSearch::kNone},
+      {"error", flexq::ScaleSearch::kError},
+      {"weighted", flexq::ScaleSearch::kWeighted}};
+  for (const auto& [name, meaning] : kNames) {
+    if (value != name) continue;
+    search = meaning;
+    return Status();
+  }
+  return unsupported_value("scale_search", "none, error or weighted", value);
+}
+
+Status set_calibration_windows(std::string_view value, int32_t& n_windows) {
+  int32_t parsed = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), parsed);
+  const bool is_number = error == std::errc() && end == value.data() + value.size();
+  if (!is_number || parsed < flexq::kMinCalibrationWindows ||
+      parsed > flexq::kMaxCalibrationWindows) {
+    return unsupported_value("calibration_windows", "4 to 4096", value);
+  }
+  n_windows = parsed;
+  return Status();
+}
+
 Status set_quantize_option(flexq::QuantizeOptions& options, std::string_view key,
                            std::string_view value) {
-  int32_t* bits = key == "embedding_bits" ? &options.embedding_bits
-                  : key == "lm_head_bits" ? &options.lm_head_bits
-                                          : nullptr;
-  if (bits == nullptr) {
-    return Status::error(flexq::StatusCode::kUnknownOption,
-                         "quantize option: expected embedding_bits or lm_head_bits, found "
-                         "\"%.100s\"",
-                         std::string(key).c_str());
+  if (key == "embedding_bits") return set_bits(key, value, options.embedding_bits);
+  if (key == "lm_head_bits") return set_bits(key, value, options.lm_head_bits);
+  if (key == "scale_search") return set_scale_search(value, options.scale_search);
+  if (key == "calibration_windows")
+    return set_calibration_windows(value, options.calibration_windows);
+  if (key == "force") {
+    if (value != "0" && value != "1") return unsupported_value(key, "0 or 1", value);
+    options.goal.force = value == "1";
+    return Status();
   }
-  if (value != "8" && value != "16") {
-    return Status::error(flexq::StatusCode::kUnsupportedValue,
-                         "%s: expected 8 or 16, found \"%.100s\"", std::string(key).c_str(),
-                         std::string(value).c_str());
-  }
-  *bits = value == "8" ? 8 : 16;
-  return Status();
+  return Status::error(flexq::StatusCode::kUnknownOption,
+                       "quantize option: expected embedding_bits, lm_head_bits, scale_search, "
+                       "calibration_windows or force, found \"%.100s\"",
+                       std::string(key).c_str());
 }
 
 }  // namespace
@@ -52,8 +89,10 @@ flexq_status flexq_quantize_options_set_policy(flexq_quantize_options* options,
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(options);
     FLEXQ_REQUIRE(policy);
-    const auto found = flexq::find_precision_policy(policy);
-    if (!found.ok()) return found.status();
+    if (policy != flexq::kAutoPolicy) {
+      const auto found = flexq::find_precision_policy(policy);
+      if (!found.ok()) return found.status();
+    }
     options->options.policy = policy;
     return Status();
   });
@@ -66,6 +105,39 @@ flexq_status flexq_quantize_options_set(flexq_quantize_options* options, const c
     FLEXQ_REQUIRE(key);
     FLEXQ_REQUIRE(value);
     return set_quantize_option(options->options, key, value);
+  });
+}
+
+flexq_status flexq_quantize_options_set_calibration(flexq_quantize_options* options,
+                                                    const char* text, int64_t text_bytes) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    std::string_view view;
+    FLEXQ_RETURN_IF_ERROR(flexq::api::make_text("text", text, text_bytes, &view));
+    options->options.calibration_text = std::string(view);
+    return Status();
+  });
+}
+
+flexq_status flexq_quantize_options_set_perplexity_budget(flexq_quantize_options* options,
+                                                          double budget) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    if (!(budget >= 0 && budget <= 1)) return flexq::api::invalid_range("budget", 0, 1, budget);
+    options->options.goal.perplexity_budget.reset();
+    if (budget > 0) options->options.goal.perplexity_budget = budget;
+    return Status();
+  });
+}
+
+flexq_status flexq_quantize_options_set_a8_fraction(flexq_quantize_options* options,
+                                                    double fraction) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    if (!(fraction <= 1)) return flexq::api::invalid_range("fraction", 0, 1, fraction);
+    options->options.goal.a8_fraction.reset();
+    if (fraction >= 0) options->options.goal.a8_fraction = fraction;
+    return Status();
   });
 }
 

@@ -1,6 +1,8 @@
 #include "api/bundle_json.h"
 
 #include <charconv>
+#include <span>
+#include <vector>
 
 #include "base/json.h"
 #include "text/tokenizer_segment.h"
@@ -146,6 +148,42 @@ Status set_tokenizer(Json& out, Bundle& bundle) {
   return Status();
 }
 
+std::string hexadecimal(std::span<const uint8_t> bytes) {
+  constexpr char kDigits[] = "0123456789abcdef";
+  std::string text;
+  for (const uint8_t byte : bytes) {
+    text += kDigits[byte >> 4];
+    text += kDigits[byte & 15];
+  }
+  return text;
+}
+
+void set_measured(Json& out, const std::vector<MeasuredPrecision>& list) {
+  out = Json::array();
+  for (const MeasuredPrecision& measured : list) {
+    Json& entry = add_object(out);
+    if (!measured.name.empty()) entry["policy"] = measured.name;
+    entry["a8_share"] = measured.a8_share;
+    entry["perplexity"] = measured.perplexity;
+    entry["kl_divergence"] = measured.kl_divergence;
+    entry["expected_rise"] = measured.expected_rise;
+  }
+}
+
+void set_calibration(Json& out, const BundleCalibration& calibration) {
+  out = Json::object();
+  out["text_sha256"] = hexadecimal(calibration.text_sha256);
+  out["window_tokens"] = calibration.window_tokens;
+  out["n_windows"] = calibration.n_windows;
+  if (!calibration.goal.empty()) {
+    out["goal"] = calibration.goal;
+    out["goal_value"] = calibration.goal_value;
+    out["goal_met"] = calibration.goal_met;
+  }
+  set_measured(out["policies"], calibration.policies);
+  set_measured(out["front"], calibration.front);
+}
+
 Status set_provenance(Json& out, const BundleProvenance& provenance) {
   out = Json::object();
   out["tool_version"] = provenance.tool_version;
@@ -161,7 +199,12 @@ Status set_provenance(Json& out, const BundleProvenance& provenance) {
     entry["tensor"] = evidence.tensor;
     entry["metric"] = evidence.metric;
     entry["value"] = evidence.value;
+    if (evidence.values.empty()) continue;
+    Json& values = entry["values"] = Json::array();
+    for (const float value : evidence.values)
+      values.push_back(shortest_decimal(value));
   }
+  if (provenance.calibration) set_calibration(out["calibration"], *provenance.calibration);
   if (provenance.key_values.empty()) return Status();
   Json& more = out["more"] = Json::object();
   for (const auto& [key, value] : provenance.key_values)

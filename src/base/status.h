@@ -35,6 +35,7 @@ enum class StatusCode : int32_t {
   kContextFull = -302,  // no room left in the KV cache or the context
   kNonFinite = -303,    // NaN or infinity in logits or weights
   kStoppedByCallback = -304,
+  kBudgetNotMet = -305,  // no choice keeps what the caller set as a limit
   // Devices.
   kNoDevice = -400,
   kDeviceUnsupported = -401,

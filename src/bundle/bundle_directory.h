@@ -53,6 +53,30 @@ struct BundleEvidence {
   std::string tensor;
   std::string metric;
   double value = 0;
+  std::vector<float> values = {};  // the same per group of inputs; empty: there is one figure only
+};
+
+// A precision measured end to end on the calibration text.
+struct MeasuredPrecision {
+  std::string name;     // of a policy; empty for points of the front
+  double a8_share = 0;  // of the linear layers' multiply-accumulates, with 8-bit activations
+  double perplexity = 0;
+  double kl_divergence = 0;  // of the logits from the unquantized model's, nats per token
+  double expected_rise = 0;  // of the negative log likelihood per token, over texts
+  bool operator==(const MeasuredPrecision&) const = default;
+};
+
+// What the precisions were measured on, and what came out.
+struct BundleCalibration {
+  Sha256Digest text_sha256{};
+  int32_t window_tokens = 0;
+  int32_t n_windows = 0;
+  std::string goal;  // "perplexity_budget", "a8_fraction", or empty: nothing was chosen
+  double goal_value = 0;
+  bool goal_met = true;
+  std::vector<MeasuredPrecision> policies;
+  std::vector<MeasuredPrecision> front;  // the least loss found, by rising share
+  bool operator==(const BundleCalibration&) const = default;
 };
 
 struct BundleProvenance {
@@ -61,6 +85,7 @@ struct BundleProvenance {
   std::string source_config_json;  // verbatim
   std::vector<BundleEvidence> evidence;
   std::vector<std::pair<std::string, std::string>> key_values;
+  std::optional<BundleCalibration> calibration;
 };
 
 struct BundleDirectory {

@@ -185,12 +185,42 @@ Status check_section(const SectionEntry& section, SegmentWalk& walk, const std::
       section.chunks, size.value(), 1, [](int64_t n_rows) { return n_rows; }, where);
 }
 
+bool all_finite(const std::vector<float>& values) {
+  return std::all_of(values.begin(), values.end(), [](float x) { return std::isfinite(x); });
+}
+
 Status check_evidence(const BundleProvenance& provenance, const std::string& source) {
   for (const BundleEvidence& evidence : provenance.evidence)
-    if (!std::isfinite(evidence.value))
+    if (!std::isfinite(evidence.value) || !all_finite(evidence.values))
       return Status::error(StatusCode::kCorrupt, "%s: %s of %s is not finite", source.c_str(),
                            evidence.metric.c_str(), evidence.tensor.c_str());
   return {};
+}
+
+Status check_measured(const std::vector<MeasuredPrecision>& list, const std::string& source) {
+  for (const MeasuredPrecision& measured : list) {
+    if (!(measured.a8_share >= 0 && measured.a8_share <= 1))
+      return Status::error(StatusCode::kCorrupt,
+                           "%s: share of 8-bit work of '%s' is %g, expected 0 to 1", source.c_str(),
+                           measured.name.c_str(), measured.a8_share);
+    if (!std::isfinite(measured.perplexity) || !std::isfinite(measured.kl_divergence) ||
+        !std::isfinite(measured.expected_rise))
+      return Status::error(StatusCode::kCorrupt, "%s: a figure of '%s' is not finite",
+                           source.c_str(), measured.name.c_str());
+  }
+  return {};
+}
+
+Status check_calibration(const BundleCalibration& calibration, const std::string& source) {
+  if (calibration.window_tokens < 0 || calibration.n_windows < 0)
+    return Status::error(StatusCode::kCorrupt,
+                         "%s: calibration on %d windows of %d tokens, expected 0 or more",
+                         source.c_str(), calibration.n_windows, calibration.window_tokens);
+  if (!std::isfinite(calibration.goal_value))
+    return Status::error(StatusCode::kCorrupt, "%s: the calibration's goal is not finite",
+                         source.c_str());
+  FLEXQ_RETURN_IF_ERROR(check_measured(calibration.policies, source));
+  return check_measured(calibration.front, source);
 }
 
 }  // namespace
@@ -219,6 +249,8 @@ Status validate_directory(BundleDirectory* directory, int64_t segment_bytes,
   for (const SectionEntry& section : directory->sections)
     FLEXQ_RETURN_IF_ERROR(check_section(section, walk, source + ": section " + section.kind));
   FLEXQ_RETURN_IF_ERROR(check_evidence(directory->provenance, source));
+  if (directory->provenance.calibration)
+    FLEXQ_RETURN_IF_ERROR(check_calibration(*directory->provenance.calibration, source));
   return walk.finish(source);
 }
 

@@ -63,14 +63,20 @@ class Decoder {
       entry.codec = static_cast<ChunkCodec>(chunk->codec());
       entry.row_begin = chunk->row_begin();
       entry.n_rows = chunk->n_rows();
-      if (chunk->sha256()->size() != entry.sha256.size()) {
-        status_ = Status::error(StatusCode::kCorrupt, "%s: chunk hash of %u bytes, expected %zu",
-                                source_.c_str(), chunk->sha256()->size(), entry.sha256.size());
-        return {};
-      }
-      std::copy_n(chunk->sha256()->data(), entry.sha256.size(), entry.sha256.begin());
+      if (!hash(*chunk->sha256(), "chunk hash", entry.sha256)) return {};
     }
     return out;
+  }
+
+  bool hash(const flatbuffers::Vector<uint8_t>& bytes, const char* what, Sha256Digest& out) {
+    if (!status_.ok()) return false;
+    if (bytes.size() != out.size()) {
+      status_ = Status::error(StatusCode::kCorrupt, "%s: %s of %u bytes, expected %zu",
+                              source_.c_str(), what, bytes.size(), out.size());
+      return false;
+    }
+    std::copy_n(bytes.data(), out.size(), out.begin());
+    return true;
   }
 
   void refuse_feature(const std::string& feature) {
@@ -137,17 +143,48 @@ TensorEntry decode_tensor(const fb::Tensor& in, Decoder& decoder) {
   return entry;
 }
 
+using MeasuredList = flatbuffers::Vector<flatbuffers::Offset<fb::MeasuredPrecision>>;
+
+void decode_measured(const MeasuredList& in, const char* what, Decoder& decoder,
+                     std::vector<MeasuredPrecision>& out) {
+  if (!decoder.list(in.size(), kMaxMeasuredPrecisions, what)) return;
+  for (const fb::MeasuredPrecision* measured : in) {
+    MeasuredPrecision& entry = out.emplace_back();
+    entry.name = decoder.name(measured->name(), "name of a measured precision");
+    entry.a8_share = measured->a8_share();
+    entry.perplexity = measured->perplexity();
+    entry.kl_divergence = measured->kl_divergence();
+    entry.expected_rise = measured->expected_rise();
+  }
+}
+
+void decode_calibration(const fb::Calibration& in, Decoder& decoder, BundleCalibration& out) {
+  decoder.hash(*in.text_sha256(), "calibration text hash", out.text_sha256);
+  out.window_tokens = in.window_tokens();
+  out.n_windows = in.n_windows();
+  out.goal = decoder.name(in.goal(), "calibration goal");
+  out.goal_value = in.goal_value();
+  out.goal_met = in.goal_met();
+  decode_measured(*in.policies(), "list of measured policies", decoder, out.policies);
+  decode_measured(*in.front(), "list of measured mixtures", decoder, out.front);
+}
+
 void decode_provenance(const fb::Provenance& in, Decoder& decoder, BundleProvenance& out) {
   out.tool_version = decoder.name(in.tool_version(), "tool version");
   out.source = decoder.name(in.source(), "source name");
   out.source_config_json =
       decoder.text(in.source_config_json(), kMaxDirectoryTextBytes, "source config.json");
   if (decoder.list(in.evidence()->size(), kMaxEvidence, "evidence")) {
+    size_t n_values = 0;
     for (const fb::Evidence* evidence : *in.evidence()) {
       BundleEvidence& entry = out.evidence.emplace_back();
       entry.tensor = decoder.name(evidence->tensor(), "evidence tensor");
       entry.metric = decoder.name(evidence->metric(), "evidence metric");
       entry.value = evidence->value();
+      if (evidence->values() == nullptr) continue;
+      n_values += evidence->values()->size();
+      if (!decoder.list(n_values, kMaxEvidenceValues, "figures of evidence")) break;
+      entry.values.assign(evidence->values()->begin(), evidence->values()->end());
     }
   }
   if (decoder.list(in.key_values()->size(), kMaxKeyValues, "provenance")) {
@@ -157,6 +194,8 @@ void decode_provenance(const fb::Provenance& in, Decoder& decoder, BundleProvena
       out.key_values.emplace_back(std::move(key), std::move(value));
     }
   }
+  if (in.calibration() != nullptr)
+    decode_calibration(*in.calibration(), decoder, out.calibration.emplace());
 }
 
 }  // namespace

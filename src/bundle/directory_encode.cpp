@@ -37,22 +37,39 @@ Status check_encodable(const BundleDirectory& directory) {
     chunks(entry.chunks);
   }
   const BundleProvenance& provenance = directory.provenance;
+  int64_t n_values = 0;
   for (const BundleEvidence& evidence : provenance.evidence) {
     text(evidence.tensor);
     text(evidence.metric);
+    n_values += static_cast<int64_t>(evidence.values.size());
+  }
+  size.add(n_values * int64_t{sizeof(float)});
+  int64_t n_measured = 0;
+  if (provenance.calibration) {
+    text(provenance.calibration->goal);
+    for (const auto* list : {&provenance.calibration->policies, &provenance.calibration->front}) {
+      n_measured += static_cast<int64_t>(list->size());
+      for (const MeasuredPrecision& measured : *list)
+        text(measured.name);
+    }
   }
   for (const auto& [key, value] : provenance.key_values) {
     text(key);
     text(value);
   }
-  const size_t n_rows = provenance.evidence.size() + provenance.key_values.size();
-  n_tables += static_cast<int64_t>(n_rows);
-  size.add(static_cast<int64_t>(n_rows) * kTableBytes);
+  const int64_t n_rows = static_cast<int64_t>(provenance.evidence.size()) +
+                         static_cast<int64_t>(provenance.key_values.size()) + n_measured;
+  n_tables += n_rows;
+  size.add(n_rows * kTableBytes);
   text(directory.policy);
   text(provenance.tool_version);
   text(provenance.source);
   text(provenance.source_config_json);
   if (directory.chat_template) text(*directory.chat_template);
+  if (n_values > kMaxEvidenceValues)
+    return Status::error(
+        StatusCode::kLimitExceeded, "evidence of %lld figures, expected at most %lld",
+        static_cast<long long>(n_values), static_cast<long long>(kMaxEvidenceValues));
   if (n_tables > kMaxDirectoryTables)
     return Status::error(StatusCode::kLimitExceeded,
                          "directory of %lld tables, expected at most %d",
@@ -98,6 +115,29 @@ Offset<fb::ModelConfig> encode_config(FlatBufferBuilder& builder, const ModelCon
                                config.tied_embeddings, config.attention_bias, config.mlp_bias);
 }
 
+Offset<flatbuffers::Vector<Offset<fb::MeasuredPrecision>>> encode_measured(
+    FlatBufferBuilder& builder, const std::vector<MeasuredPrecision>& list) {
+  std::vector<Offset<fb::MeasuredPrecision>> offsets;
+  offsets.reserve(list.size());
+  for (const MeasuredPrecision& entry : list) {
+    const auto name = builder.CreateString(entry.name);
+    offsets.push_back(fb::CreateMeasuredPrecision(builder, name, entry.a8_share, entry.perplexity,
+                                                  entry.kl_divergence, entry.expected_rise));
+  }
+  return builder.CreateVector(offsets);
+}
+
+Offset<fb::Calibration> encode_calibration(FlatBufferBuilder& builder,
+                                           const BundleCalibration& calibration) {
+  const auto sha256 =
+      builder.CreateVector(calibration.text_sha256.data(), calibration.text_sha256.size());
+  const auto goal = builder.CreateString(calibration.goal);
+  const auto policies = encode_measured(builder, calibration.policies);
+  const auto front = encode_measured(builder, calibration.front);
+  return fb::CreateCalibration(builder, sha256, calibration.window_tokens, calibration.n_windows,
+                               goal, calibration.goal_value, calibration.goal_met, policies, front);
+}
+
 Offset<fb::Provenance> encode_provenance(FlatBufferBuilder& builder,
                                          const BundleProvenance& provenance) {
   std::vector<Offset<fb::Evidence>> evidence;
@@ -105,7 +145,9 @@ Offset<fb::Provenance> encode_provenance(FlatBufferBuilder& builder,
   for (const BundleEvidence& entry : provenance.evidence) {
     const auto tensor = builder.CreateString(entry.tensor);
     const auto metric = builder.CreateString(entry.metric);
-    evidence.push_back(fb::CreateEvidence(builder, tensor, metric, entry.value));
+    Offset<flatbuffers::Vector<float>> values;
+    if (!entry.values.empty()) values = builder.CreateVector(entry.values);
+    evidence.push_back(fb::CreateEvidence(builder, tensor, metric, entry.value, values));
   }
   std::vector<Offset<fb::KeyValue>> key_values;
   key_values.reserve(provenance.key_values.size());
@@ -119,8 +161,10 @@ Offset<fb::Provenance> encode_provenance(FlatBufferBuilder& builder,
   const auto config_json = builder.CreateString(provenance.source_config_json);
   const auto evidence_offset = builder.CreateVector(evidence);
   const auto key_values_offset = builder.CreateVector(key_values);
+  Offset<fb::Calibration> calibration;
+  if (provenance.calibration) calibration = encode_calibration(builder, *provenance.calibration);
   return fb::CreateProvenance(builder, tool_version, source, config_json, evidence_offset,
-                              key_values_offset);
+                              key_values_offset, calibration);
 }
 
 }  // namespace

@@ -90,6 +90,9 @@ struct ExecutorShape {
   int32_t n_vocab = 0;
   float rms_norm_eps = 0;
   bool quantizes_activations = false;  // some linear has activation_bits below 16
+  // Unquantized weights may have activation_bits below 16: their inputs are rounded to what the
+  // codes mean and multiplied in floating point. For calibration; CPU only.
+  bool rounds_activations = false;
   KvType kv_type = KvType::kF16;
   int32_t context_tokens = 0;  // longest sequence
   int32_t n_sequences = 0;
@@ -138,6 +141,18 @@ struct DeviceSample {
   float log_prob = 0;  // ln softmax(logits)[token]
 };
 
+// Where the inputs of linear layers lie in a layer: q, k and v share one, so do gate and up.
+enum class InputPoint : int32_t { kAttention = 0, kAttentionOut, kFfn, kFfnOut };
+inline constexpr int32_t kInputPoints = 4;
+
+// Sees the inputs of linear layers before they are quantized, for calibration.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+  // rows: (n_tokens, width), valid during the call.
+  virtual void observe(InputPoint point, const float* rows, int64_t width, int32_t n_tokens) = 0;
+};
+
 // Runs forward passes in one workspace. One thread at a time. Methods are called in the order of
 // model/forward.cpp between begin() and the next begin(), always with the weights of one model,
 // which stay where they are; the residual stream x (n_tokens, n_embd) lives inside. A pass may be
@@ -182,6 +197,17 @@ class Executor {
   // Results as the host reads them, fetched where need be; valid until the next begin().
   virtual Result<const float*> hidden_row(int32_t row) = 0;  // (n_embd)
   virtual Result<const float*> logits_row(int32_t row) = 0;  // (n_vocab)
+
+  // x of the current batch, (n_tokens, n_embd), to the host and back: to leave a pass between two
+  // layers and to go on with it later. Where it is missing, so is observe_inputs().
+  virtual Status save_residual(float*) {
+    return Status::error(StatusCode::kInternal, "this executor does not give its residual stream");
+  }
+  virtual Status restore_residual(const float*) {
+    return Status::error(StatusCode::kInternal, "this executor does not take a residual stream");
+  }
+  // Borrowed until the next call; null: nobody looks.
+  virtual void observe_inputs(InputObserver*) {}
 
   // Returns when everything asked for so far is done, with the first error of it.
   virtual Status finish() { return Status(); }

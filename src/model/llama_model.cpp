@@ -38,6 +38,12 @@ class FirstError {
 
 }  // namespace
 
+DeviceLinear& linear_of(DeviceLayer& layer, LinearKind kind) {
+  DeviceLinear* const linears[] = {&layer.q,    &layer.k,  &layer.v,   &layer.o,
+                                   &layer.gate, &layer.up, &layer.down};
+  return *linears[static_cast<size_t>(kind)];
+}
+
 DeviceTensorDesc device_tensor_desc(const StoredTensor& tensor) {
   return {tensor.format,    tensor.spec.is_vector(), tensor.spec.rows,
           tensor.spec.cols, tensor.scale_multiplier, tensor.activation_bits};
@@ -155,9 +161,7 @@ void LlamaModel::bind_tensors() {
       (layer.attention_norm == nullptr ? layer.attention_norm : layer.ffn_norm) = vector;
       continue;
     }
-    DeviceLinear* const linears[] = {&layer.q,    &layer.k,  &layer.v,   &layer.o,
-                                     &layer.gate, &layer.up, &layer.down};
-    DeviceLinear& linear = *linears[static_cast<size_t>(spec.linear_kind)];
+    DeviceLinear& linear = linear_of(layer, spec.linear_kind);
     if (spec.role == TensorRole::kBias) {
       linear.bias = vector;
     } else {

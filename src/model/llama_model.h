@@ -26,6 +26,9 @@ struct WeightPlan {
   int64_t linear_bytes = 0;
 };
 
+// The linear of a layer by its kind.
+DeviceLinear& linear_of(DeviceLayer& layer, LinearKind kind);
+
 DeviceTensorDesc device_tensor_desc(const StoredTensor& tensor);
 Result<WeightPlan> plan_weights(const Device& device, std::span<const StoredTensor> tensors);
 

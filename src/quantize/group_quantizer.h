@@ -8,6 +8,10 @@
 //   code   = clamp(round_half_even(w / used), -m - 1, m)    IEEE division
 //
 // One multiplier per tensor keeps small layers out of fp16's subnormal range.
+//
+// With a search the scale of a group is the one of kScaleCandidates fp16 values around the above
+// that leaves the least squared error, the plain scale where there is no better; codes follow as
+// before.
 #pragma once
 
 #include <cstdint>
@@ -30,9 +34,19 @@ float choose_scale_multiplier(float min_scale, float max_scale);
 // fp16 bit pattern of `scale` under `multiplier`: a normal number.
 uint16_t store_scale(float scale, float multiplier);
 
+// How the scale of a group is found.
+enum class ScaleSearch : int32_t {
+  kNone = 0,      // max|w| / m
+  kError = 1,     // least sum of (w - code * scale)^2
+  kWeighted = 2,  // the same, every error times the importance of its input
+};
+inline constexpr int32_t kScaleCandidates = 32;
+
 // Quantizes one row of finite weights. weights: (n_cols); codes: (n_cols); scales: (scales_per_row)
-// fp16 bit patterns. The last group may be shorter.
+// fp16 bit patterns. The last group may be shorter. importance: (n_cols) weights of the squared
+// errors under kWeighted, 0 or more, finite; null: all alike.
 void quantize_weight_row(WeightFormat format, const float* weights, int64_t n_cols,
-                         float multiplier, int8_t* codes, uint16_t* scales);
+                         float multiplier, ScaleSearch search, const float* importance,
+                         int8_t* codes, uint16_t* scales);
 
 }  // namespace flexq

@@ -26,8 +26,11 @@ Result<PrecisionPolicy> find_precision_policy(std::string_view name) {
     if (!known.empty()) known += ", ";
     known += policy.name;
   }
-  return Status::error(StatusCode::kUnsupportedValue, "unknown policy '%.*s', expected one of %s",
-                       static_cast<int>(name.size()), name.data(), known.c_str());
+  return Status::error(
+      StatusCode::kUnsupportedValue,
+      "unknown policy '%.*s', expected one of %s, or auto for a checkpoint that is "
+      "quantized",
+      static_cast<int>(name.size()), name.data(), known.c_str());
 }
 
 }  // namespace flexq

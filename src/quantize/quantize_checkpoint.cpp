@@ -6,13 +6,17 @@
 #include <vector>
 
 #include "base/floating_point.h"
+#include "base/sha256.h"
 #include "base/thread_pool.h"
 #include "bundle/bundle_format.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "generated/flexq_build_config.h"
+#include "quantize/calibration_text.h"
 #include "quantize/precision_policy.h"
+#include "quantize/progress_part.h"
 #include "quantize/quantize_weights.h"
 #include "quantize/tokenizer_section.h"
+#include "text/tokenizer.h"
 #include "text/tokenizer_files.h"
 #include "text/utf8.h"
 
@@ -49,11 +53,77 @@ Status check_config_text(const Checkpoint& checkpoint) {
                        checkpoint.directory().c_str());
 }
 
+Status check_goal(const QuantizeOptions& options) {
+  const AutoGoal& goal = options.goal;
+  if (options.policy != kAutoPolicy) {
+    if (!goal.is_set()) return {};
+    return Status::error(StatusCode::kInvalidArgument,
+                         "policy %s: expected no perplexity budget and no share of 8-bit work, "
+                         "which are for policy auto",
+                         options.policy.c_str());
+  }
+  if (goal.perplexity_budget.has_value() == goal.a8_fraction.has_value())
+    return Status::error(
+        StatusCode::kInvalidArgument,
+        "policy auto: expected a perplexity budget or a share of 8-bit work, found "
+        "%s",
+        goal.is_set() ? "both" : "neither");
+  if (!options.calibration_text)
+    return Status::error(StatusCode::kInvalidArgument,
+                         "policy auto: expected a calibration text, found none");
+  return {};
+}
+
+// As weight_precision(), for a checkpoint: auto as well.
+Result<WeightPrecision> checkpoint_precision(const QuantizeOptions& options) {
+  FLEXQ_RETURN_IF_ERROR(check_goal(options));
+  if (options.scale_search == ScaleSearch::kWeighted && !options.calibration_text)
+    return Status::error(
+        StatusCode::kInvalidArgument,
+        "scale search weighted by inputs: expected a calibration text, found none");
+  QuantizeOptions fixed = options;
+  if (options.policy == kAutoPolicy) fixed.policy = "w6a6";  // until the bits are chosen
+  FLEXQ_ASSIGN_OR_RETURN(WeightPrecision precision, weight_precision(fixed));
+  if (options.policy == kAutoPolicy) precision.policy.name = kAutoPolicy;
+  return precision;
+}
+
+std::span<const uint8_t> bytes_of(const std::string& text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+// The part of the work that the analysis is taken for: what comes before and after reads and writes
+// weights once.
+constexpr int64_t kAnalysisBegin = kProgressUnits / 100;
+constexpr int64_t kAnalysisEnd = kProgressUnits - kAnalysisBegin;
+
+// Quantizing as the calibration text asks for.
+Status quantize_calibrated(WeightSource& source, const CalibrationText& text,
+                           const QuantizeOptions& options, WeightPrecision precision,
+                           BundleContents contents, const std::string& output_path,
+                           ThreadPool& pool) {
+  FLEXQ_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(output_path));
+  ProgressPart scan(options.progress, 0, 2 * kAnalysisBegin);  // ends in the middle
+  FLEXQ_ASSIGN_OR_RETURN(const std::vector<TensorScan> scans,
+                         scan_weights(source, pool, scan.sink()));
+  ProgressPart analysis(options.progress, kAnalysisBegin, kAnalysisEnd);
+  FLEXQ_ASSIGN_OR_RETURN(AutoChoice choice, analyze_precision(source, scans, text, options.goal,
+                                                              precision, pool, analysis.sink()));
+  choice.calibration.text_sha256 = sha256(bytes_of(*options.calibration_text));
+  precision.layer_bits = std::move(choice.layer_bits);
+  contents.provenance.evidence = std::move(choice.evidence);
+  contents.provenance.calibration = std::move(choice.calibration);
+  ProgressPart write(options.progress, kAnalysisEnd - kAnalysisBegin, kProgressUnits);
+  return write_weights(source, scans, precision, std::move(contents), std::move(file), pool,
+                       write.sink());
+}
+
 }  // namespace
 
 Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
   WeightPrecision precision;
   FLEXQ_ASSIGN_OR_RETURN(precision.policy, find_precision_policy(options.policy));
+  precision.scale_search = options.scale_search;
   precision.embedding_bits = options.embedding_bits;
   precision.lm_head_bits = options.lm_head_bits;
   return precision;
@@ -62,7 +132,7 @@ Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
 Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string& output_path,
                            const QuantizeOptions& options) {
   const DefaultFloatingPoint environment;
-  FLEXQ_ASSIGN_OR_RETURN(const WeightPrecision precision, weight_precision(options));
+  FLEXQ_ASSIGN_OR_RETURN(WeightPrecision precision, checkpoint_precision(options));
   if (options.n_threads < 0)
     return Status::error(StatusCode::kInvalidArgument, "%d threads, expected 0 or more",
                          options.n_threads);
@@ -75,6 +145,14 @@ Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string&
       make_tokenizer_section(tokenizer.data, checkpoint->config().n_vocab, checkpoint_dir));
   if (tokenizer.chat_template)
     FLEXQ_RETURN_IF_ERROR(check_chat_template(checkpoint_dir, *tokenizer.chat_template));
+  CalibrationText text;
+  if (options.calibration_text) {
+    FLEXQ_ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> encoder,
+                           Tokenizer::create(tokenizer.data));
+    FLEXQ_ASSIGN_OR_RETURN(text, make_calibration_text(*encoder, *options.calibration_text,
+                                                       checkpoint->config().context_tokens,
+                                                       options.calibration_windows));
+  }
 
   BundleContents contents;
   contents.sections.push_back({kTokenizerSection, section});
@@ -84,8 +162,11 @@ Status quantize_checkpoint(const std::string& checkpoint_dir, const std::string&
   contents.provenance.source_config_json = checkpoint->config_json();
 
   ThreadPool pool(options.n_threads > 0 ? options.n_threads : available_cpus());
-  return quantize_weights(*checkpoint, precision, std::move(contents), output_path, pool,
-                          options.progress);
+  if (!options.calibration_text)
+    return quantize_weights(*checkpoint, precision, std::move(contents), output_path, pool,
+                            options.progress);
+  return quantize_calibrated(*checkpoint, text, options, std::move(precision), std::move(contents),
+                             output_path, pool);
 }
 
 }  // namespace flexq

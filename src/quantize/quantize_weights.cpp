@@ -1,7 +1,6 @@
 #include "quantize/quantize_weights.h"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -9,7 +8,6 @@
 #include "bundle/chunk_codec.h"
 #include "quantize/dense_values.h"
 #include "quantize/group_quantizer.h"
-#include "quantize/weight_scan.h"
 
 namespace flexq {
 namespace {
@@ -47,59 +45,27 @@ Result<StoredTensor> plan_tensor(const StoredTensor& source, const TensorScan& s
   return stored;
 }
 
-// Converts whole rows from the source's format to the bundle's.
-class RowConverter {
- public:
-  RowConverter(WeightFormat from, const StoredTensor& to, const ChunkLayout& layout,
-               std::span<uint8_t> raw, float* row)
-      : from_(from), to_(to), n_cols_(to.spec.cols), layout_(layout), raw_(raw), row_(row) {}
-
-  // `values`: one row of the source; `index`: its place in the chunk.
-  void convert(const uint8_t* values, int64_t index) const {
-    uint8_t* out = raw_.data() + index * n_cols_ * element_bytes(to_.format);
-    if (from_ == to_.format) {
-      std::memcpy(out, values, static_cast<size_t>(n_cols_ * element_bytes(from_)));
-      return;
-    }
-    dense_to_float(from_, values, n_cols_, row_);
-    if (to_.format == WeightFormat::kF16) {
-      float_to_half_values(row_, n_cols_, reinterpret_cast<uint16_t*>(out));
-      return;
-    }
-    const int64_t n_scales = scales_per_row(to_.format, n_cols_);
-    auto* scales = reinterpret_cast<uint16_t*>(raw_.data() + layout_.scales_offset);
-    quantize_weight_row(to_.format, row_, n_cols_, to_.scale_multiplier,
-                        reinterpret_cast<int8_t*>(out), scales + index * n_scales);
-  }
-
- private:
-  const WeightFormat from_;
-  const StoredTensor& to_;
-  const int64_t n_cols_;
-  const ChunkLayout& layout_;
-  const std::span<uint8_t> raw_;
-  float* const row_;  // (n_cols)
-};
-
 // Produces the chunks of the bundle out of the pieces of the source. Their boundaries are the same
 // for 16-bit sources; a chunk of an F32 source collects the rows of several pieces.
 class ChunkQuantizer {
  public:
   ChunkQuantizer(WeightSource& source, const std::vector<TensorScan>& scans,
-                 const std::vector<StoredTensor>& stored, int n_threads)
+                 const std::vector<RowConversion>& conversions, int n_threads)
       : source_(source),
         scans_(scans),
-        stored_(stored),
+        conversions_(conversions),
         scratch_(make_scratch(source, n_threads)) {}
 
   Status produce(const ChunkRequest& request, std::span<uint8_t> raw) {
     const size_t t = static_cast<size_t>(request.tensor);
-    const StoredTensor& stored = stored_[t];
-    const WeightFormat from = source_.tensors()[t].format;
-    const int64_t row_bytes = stored.spec.cols * element_bytes(from);
+    const RowConversion& conversion = conversions_[t];
+    const StoredTensor& stored = conversion.to;
+    const int64_t row_bytes = stored.spec.cols * element_bytes(conversion.from);
     const ChunkLayout layout = chunk_layout(stored.format, request.n_rows, stored.spec.cols);
     ScanScratch& scratch = scratch_[static_cast<size_t>(request.thread)];
-    const RowConverter converter(from, stored, layout, raw, scratch.row.data());
+    auto* const scales = reinterpret_cast<uint16_t*>(raw.data() + layout.scales_offset);
+    const int64_t n_scales = scales_per_row(stored.format, stored.spec.cols);
+    const int64_t stored_row_bytes = stored.spec.cols * element_bytes(stored.format);
     if (layout.scales_offset > layout.values_bytes)
       raw[static_cast<size_t>(layout.values_bytes)] = 0;  // the byte that aligns the scales
 
@@ -110,9 +76,12 @@ class ChunkQuantizer {
       WeightPiece piece;
       FLEXQ_RETURN_IF_ERROR(
           source_.read_piece(request.tensor, piece_end - ends.begin(), scratch.buffer, &piece));
-      for (; row < std::min(end_row, *piece_end); ++row)
-        converter.convert(piece.values + (row - piece.row_begin) * row_bytes,
-                          row - request.row_begin);
+      for (; row < std::min(end_row, *piece_end); ++row) {
+        const int64_t index = row - request.row_begin;
+        convert_row(conversion, piece.values + (row - piece.row_begin) * row_bytes,
+                    scratch.row.data(), raw.data() + index * stored_row_bytes,
+                    scales + index * n_scales);
+      }
     }
     return {};
   }
@@ -120,7 +89,7 @@ class ChunkQuantizer {
  private:
   WeightSource& source_;
   const std::vector<TensorScan>& scans_;
-  const std::vector<StoredTensor>& stored_;
+  const std::vector<RowConversion>& conversions_;
   std::vector<ScanScratch> scratch_;  // one per thread
 };
 
@@ -147,9 +116,52 @@ StoredTensor planned_tensor(const StoredTensor& source, const WeightPrecision& p
   StoredTensor stored;
   stored.spec = source.spec;
   stored.format = quantized_format(source, precision, tied_embeddings);
-  if (is_grouped(stored.format))
-    stored.activation_bits = precision.policy.bits_for(source.spec.linear_kind);
+  if (is_grouped(stored.format)) {
+    const auto kind = static_cast<size_t>(source.spec.linear_kind);
+    const auto layer = static_cast<size_t>(source.spec.layer);
+    stored.activation_bits = precision.layer_bits.empty()
+                                 ? precision.policy.bits_for(source.spec.linear_kind)
+                                 : precision.layer_bits[layer][kind];
+  }
   return stored;
+}
+
+Result<std::vector<RowConversion>> plan_conversions(const WeightSource& source,
+                                                    const std::vector<TensorScan>& scans,
+                                                    const WeightPrecision& precision) {
+  std::vector<RowConversion> conversions;
+  conversions.reserve(scans.size());
+  for (size_t i = 0; i < scans.size(); ++i) {
+    const StoredTensor& tensor = source.tensors()[i];
+    RowConversion& conversion = conversions.emplace_back();
+    conversion.from = tensor.format;
+    FLEXQ_ASSIGN_OR_RETURN(
+        conversion.to, plan_tensor(tensor, scans[i], precision, source.config().tied_embeddings));
+    conversion.search = precision.scale_search;
+    if (i < precision.importance.size() && !precision.importance[i].empty())
+      conversion.importance = precision.importance[i].data();
+  }
+  return conversions;
+}
+
+Status write_weights(WeightSource& source, const std::vector<TensorScan>& scans,
+                     const WeightPrecision& precision, BundleContents contents, AtomicFile file,
+                     ThreadPool& pool, const ProgressSink& progress) {
+  FLEXQ_ASSIGN_OR_RETURN(const std::vector<RowConversion> conversions,
+                         plan_conversions(source, scans, precision));
+  contents.config = source.config();
+  contents.policy = precision.policy.name;
+  contents.tensors.clear();
+  for (const RowConversion& conversion : conversions)
+    contents.tensors.push_back(conversion.to);
+  ChunkQuantizer quantizer(source, scans, conversions, pool.n_threads());
+  SecondHalf second_half{progress, source_bytes(source)};
+  return write_bundle(
+      std::move(file), contents,
+      [&](const ChunkRequest& request, std::span<uint8_t> raw) {
+        return quantizer.produce(request, raw);
+      },
+      pool, ProgressSink{SecondHalf::callback, &second_half});
 }
 
 Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
@@ -158,23 +170,8 @@ Status quantize_weights(WeightSource& source, const WeightPrecision& precision,
   // First of all: what cannot be written to is refused before hours of work, not after.
   FLEXQ_ASSIGN_OR_RETURN(AtomicFile file, AtomicFile::create(output_path));
   FLEXQ_ASSIGN_OR_RETURN(const std::vector<TensorScan> scans, scan_weights(source, pool, progress));
-  contents.config = source.config();
-  contents.policy = precision.policy.name;
-  contents.tensors.clear();
-  for (size_t i = 0; i < scans.size(); ++i) {
-    FLEXQ_ASSIGN_OR_RETURN(
-        StoredTensor stored,
-        plan_tensor(source.tensors()[i], scans[i], precision, source.config().tied_embeddings));
-    contents.tensors.push_back(std::move(stored));
-  }
-  ChunkQuantizer quantizer(source, scans, contents.tensors, pool.n_threads());
-  SecondHalf second_half{progress, source_bytes(source)};
-  return write_bundle(
-      std::move(file), contents,
-      [&](const ChunkRequest& request, std::span<uint8_t> raw) {
-        return quantizer.produce(request, raw);
-      },
-      pool, ProgressSink{SecondHalf::callback, &second_half});
+  return write_weights(source, scans, precision, std::move(contents), std::move(file), pool,
+                       progress);
 }
 
 }  // namespace flexq

@@ -1,6 +1,7 @@
 // Every pointer that must not be NULL, every index and count of a call.
 #include <sys/mman.h>
 
+#include <cmath>
 #include <limits>
 
 #include "api/api_fixture.h"
@@ -271,6 +272,20 @@ TEST_CASE("null arguments: generators, bundles, evaluation") {
   CHECK_INVALID(flexq_quantize_options_set_policy(quantize, nullptr), "policy");
   CHECK_ERROR(flexq_quantize_options_set_policy(quantize, "w5a5"), "UNSUPPORTED_VALUE", "w5a5");
   CHECK_INVALID(flexq_quantize_options_set_threads(nullptr, 1), "options");
+  CHECK_INVALID(flexq_quantize_options_set_calibration(nullptr, "a", 1), "options");
+  CHECK_INVALID(flexq_quantize_options_set_calibration(quantize, nullptr, 1), "text");
+  CHECK_INVALID(flexq_quantize_options_set_calibration(quantize, "a", -1), "text");
+  CHECK_INVALID(flexq_quantize_options_set_perplexity_budget(nullptr, 0.1), "options");
+  CHECK_INVALID(flexq_quantize_options_set_perplexity_budget(quantize, -0.1), "budget");
+  CHECK_INVALID(flexq_quantize_options_set_perplexity_budget(quantize, NAN), "budget");
+  CHECK_INVALID(flexq_quantize_options_set_a8_fraction(nullptr, 0.1), "options");
+  CHECK_INVALID(flexq_quantize_options_set_a8_fraction(quantize, 1.1), "fraction");
+  CHECK_INVALID(flexq_quantize_options_set_a8_fraction(quantize, NAN), "fraction");
+  CHECK_ERROR(flexq_quantize_options_set(quantize, "scale_search", "best"), "UNSUPPORTED_VALUE",
+              "none, error or weighted");
+  CHECK_ERROR(flexq_quantize_options_set(quantize, "calibration_windows", "3"), "UNSUPPORTED_VALUE",
+              "4 to 4096");
+  CHECK_ERROR(flexq_quantize_options_set(quantize, "force", "yes"), "UNSUPPORTED_VALUE", "0 or 1");
   CHECK_INVALID(flexq_quantize_options_set_progress(nullptr, nullptr, nullptr), "options");
   CHECK_INVALID(flexq_quantize(nullptr, "/tmp/x.flexq", nullptr), "checkpoint_directory");
   CHECK_INVALID(flexq_quantize("/", nullptr, nullptr), "output_path");

@@ -273,6 +273,37 @@ TEST_CASE("T3_limits: texts and lists of the directory") {
         d.provenance.evidence.assign(1, {"t", "m", NAN});
       },
       StatusCode::kCorrupt, "m of t is not finite");
+  refuse(
+      [&](BundleDirectory& d) {
+        d.provenance.evidence.assign(1, {"t", "m", 1.0, {0.5f, INFINITY}});
+      },
+      StatusCode::kCorrupt, "m of t is not finite");
+  const std::vector<float> figures(1024, 0.5f);
+  accept([&](BundleDirectory& d) { d.provenance.evidence.assign(1024, {"t", "m", 1.0, figures}); });
+
+  BundleCalibration calibration;
+  calibration.policies.assign(1024, {"auto", 0.5, 20.0, 0.01, 0.01});
+  accept([&](BundleDirectory& d) { d.provenance.calibration = calibration; });
+  const auto refuse_calibration = [&](auto change, StatusCode code, const char* message) {
+    refuse(
+        [&](BundleDirectory& d) {
+          d.provenance.calibration = calibration;
+          change(*d.provenance.calibration);
+        },
+        code, message);
+  };
+  refuse_calibration([](BundleCalibration& c) { c.policies.push_back(c.policies[0]); }, limit,
+                     "list of measured policies of 1025 entries");
+  refuse_calibration([](BundleCalibration& c) { c.front.assign(1025, c.policies[0]); }, limit,
+                     "list of measured mixtures of 1025 entries");
+  refuse_calibration([](BundleCalibration& c) { c.policies[3].a8_share = 1.5; },
+                     StatusCode::kCorrupt, "share of 8-bit work of 'auto' is 1.5");
+  refuse_calibration([](BundleCalibration& c) { c.policies[3].perplexity = NAN; },
+                     StatusCode::kCorrupt, "a figure of 'auto' is not finite");
+  refuse_calibration([](BundleCalibration& c) { c.n_windows = -1; }, StatusCode::kCorrupt,
+                     "calibration on -1 windows");
+  refuse_calibration([](BundleCalibration& c) { c.goal_value = INFINITY; }, StatusCode::kCorrupt,
+                     "goal is not finite");
 
   refuse([&](BundleDirectory& d) { d.required_features.assign(64, "moe"); },
          StatusCode::kUnsupportedVersion, "requires feature 'moe'");

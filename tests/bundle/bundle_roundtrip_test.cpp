@@ -43,6 +43,17 @@ BundleContents larger_contents() {
     tensors.push_back(std::move(tensor));
   }
   contents.tensors = std::move(tensors);
+  contents.provenance.evidence = {{"model.layers.0.mlp.up_proj.weight", "input_max", 2.5, {1, 2.5}},
+                                  {"model.layers.0.mlp.up_proj.weight", "kl_a6", -0.0, {}}};
+  BundleCalibration& calibration = contents.provenance.calibration.emplace();
+  calibration.text_sha256[31] = 7;
+  calibration.window_tokens = 512;
+  calibration.n_windows = 32;
+  calibration.goal = "a8_fraction";
+  calibration.goal_value = 0.25;
+  calibration.goal_met = false;
+  calibration.policies = {{"unquantized", 0, 20, 0, 0}, {"auto", 0.2, 21, 0.01, -0.005}};
+  calibration.front = {{"", 0, 22, 0.02, 0.02}, {"", 1, 20.5, 0.001, 0.001}};
   return contents;
 }
 
@@ -96,6 +107,12 @@ TEST_CASE("a bundle gives back what was put in") {
     CHECK(*bundle.chat_template() == "{{ messages }}");
     CHECK(bundle.provenance().source == "tiny");
     CHECK(bundle.provenance().key_values == contents.provenance.key_values);
+    CHECK(bundle.provenance().calibration == contents.provenance.calibration);
+    REQUIRE(bundle.provenance().evidence.size() == contents.provenance.evidence.size());
+    for (size_t i = 0; i < contents.provenance.evidence.size(); ++i) {
+      CHECK(bundle.provenance().evidence[i].value == contents.provenance.evidence[i].value);
+      CHECK(bundle.provenance().evidence[i].values == contents.provenance.evidence[i].values);
+    }
     CHECK(bundle.file_bytes() == static_cast<int64_t>(bytes.size()));
     check_same_weights(contents, bundle);
     for (const SectionContents& section : contents.sections) {

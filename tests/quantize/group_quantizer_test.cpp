@@ -22,13 +22,14 @@ struct QuantizedRow {
   std::vector<uint16_t> scales;
 };
 
-QuantizedRow quantized(WeightFormat format, const std::vector<float>& weights, float multiplier) {
+QuantizedRow quantized(WeightFormat format, const std::vector<float>& weights, float multiplier,
+                       ScaleSearch search = ScaleSearch::kNone, const float* importance = nullptr) {
   const int64_t n_cols = static_cast<int64_t>(weights.size());
   QuantizedRow row;
   row.codes.resize(weights.size());
   row.scales.resize(static_cast<size_t>(scales_per_row(format, n_cols)));
-  quantize_weight_row(format, weights.data(), n_cols, multiplier, row.codes.data(),
-                      row.scales.data());
+  quantize_weight_row(format, weights.data(), n_cols, multiplier, search, importance,
+                      row.codes.data(), row.scales.data());
   return row;
 }
 
@@ -160,7 +161,68 @@ TEST_CASE("precision policies") {
   const auto unknown = find_precision_policy("w4a4");
   CHECK(unknown.status().code() == StatusCode::kUnsupportedValue);
   CHECK(unknown.status().message() ==
-        "unknown policy 'w4a4', expected one of flexq, w6a6, w6a8, w6a16, w8a8, w8a16, fp16");
+        "unknown policy 'w4a4', expected one of flexq, w6a6, w6a8, w6a16, w8a8, w8a16, fp16, or "
+        "auto for a checkpoint that is quantized");
+}
+
+// The sum of importance * (weight - code * scale)^2 of one group, in double.
+double group_error(const std::vector<float>& weights, const QuantizedRow& row, size_t group,
+                   float multiplier, const std::vector<float>& importance) {
+  double error = 0;
+  for (size_t i = group * 128; i < std::min(weights.size(), group * 128 + 128); ++i) {
+    const double scale = double{half_to_float(row.scales[group])} * double{multiplier};
+    const double difference = double{weights[i]} - row.codes[i] * scale;
+    error += double{importance[i]} * difference * difference;
+  }
+  return error;
+}
+
+TEST_CASE("a scale search never leaves more error than the plain scale, and mostly less") {
+  std::mt19937 random(12);
+  std::normal_distribution<float> normal;
+  std::vector<float> weights(1000);
+  std::vector<float> importance(weights.size());
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights[i] = 0.02f * normal(random);
+    importance[i] = i % 7 == 0 ? 40.0f : 1.0f;
+  }
+  const std::vector<float> alike(weights.size(), 1.0f);
+  const float multiplier = 0x1p-3f;
+  const auto format = WeightFormat::kInt6Group;
+  const QuantizedRow plain = quantized(format, weights, multiplier);
+  const QuantizedRow searched = quantized(format, weights, multiplier, ScaleSearch::kError);
+  const QuantizedRow weighted =
+      quantized(format, weights, multiplier, ScaleSearch::kWeighted, importance.data());
+  double plain_sum = 0, searched_sum = 0, plain_weighted = 0, searched_weighted = 0;
+  for (size_t group = 0; group < plain.scales.size(); ++group) {
+    CAPTURE(group);
+    const double before = group_error(weights, plain, group, multiplier, alike);
+    const double after = group_error(weights, searched, group, multiplier, alike);
+    CHECK(after <= before * (1 + 1e-6));
+    plain_sum += before;
+    searched_sum += after;
+    plain_weighted += group_error(weights, plain, group, multiplier, importance);
+    searched_weighted += group_error(weights, weighted, group, multiplier, importance);
+  }
+  CHECK(searched_sum < 0.95 * plain_sum);
+  CHECK(searched_weighted < 0.95 * plain_weighted);
+  CHECK(searched_weighted < [&] {
+    double sum = 0;
+    for (size_t group = 0; group < plain.scales.size(); ++group)
+      sum += group_error(weights, searched, group, multiplier, importance);
+    return sum;
+  }());
+}
+
+TEST_CASE("a scale search leaves a group of zeros, or without importance, as it is") {
+  const std::vector<float> zeros(256);
+  const auto format = WeightFormat::kInt6Group;
+  const QuantizedRow plain = quantized(format, zeros, 1.0f);
+  CHECK(quantized(format, zeros, 1.0f, ScaleSearch::kError).scales == plain.scales);
+  std::vector<float> weights(256, 0.3f);
+  weights[3] = 1.0f;
+  CHECK(quantized(format, weights, 1.0f, ScaleSearch::kWeighted, zeros.data()).scales ==
+        quantized(format, weights, 1.0f).scales);
 }
 
 }  // namespace flexq::test

@@ -247,7 +247,8 @@ TEST_CASE("refusals before any work, and nothing left behind") {
   CHECK(code(tiny, directory.path() + "/") == StatusCode::kInvalidArgument);
   CHECK(code(tiny, "") == StatusCode::kInvalidArgument);
   CHECK(code(tiny, directory.file("none/model.flexq")) == StatusCode::kNotFound);
-  CHECK(code(tiny, path, "auto") == StatusCode::kUnsupportedValue);
+  CHECK(code(tiny, path, "auto") == StatusCode::kInvalidArgument);  // without a text or a goal
+  CHECK(code(tiny, path, "w5a5") == StatusCode::kUnsupportedValue);
   CHECK(code(tiny, path, "flexq", -1) == StatusCode::kInvalidArgument);
   CHECK(code(directory.file("none"), path) == StatusCode::kNotFound);
 

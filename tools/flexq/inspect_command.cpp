@@ -3,6 +3,7 @@
 #include <map>
 #include <vector>
 
+#include "accuracy_report.h"
 #include "commands.h"
 #include "terminal_output.h"
 #include "text_format.h"
@@ -118,6 +119,13 @@ std::string layers_text(const std::string& title, const Json& layers, bool all_l
   return "\n" + table.text();
 }
 
+// What was measured when the bundle was made; "" where nothing was.
+std::string measured_text(const Json& bundle) {
+  const nlohmann::json provenance = bundle.value("provenance", Json::object());
+  const std::string text = calibration_text(provenance.value("calibration", nlohmann::json()));
+  return text.empty() ? "" : "\n" + text;
+}
+
 int inspect(const InspectCommand& command) {
   Bundle bundle;
   if (const int code = open_bundle(command.bundle, bundle); code != kExitOk) return code;
@@ -130,7 +138,8 @@ int inspect(const InspectCommand& command) {
       summary_text(json) +
       layers_text("linear layers", quantization.value("layers", Json::array()),
                   command.all_layers) +
-      layers_text("other tensors", json.value("tensors", Json::array()), command.all_layers));
+      layers_text("other tensors", json.value("tensors", Json::array()), command.all_layers) +
+      measured_text(json));
 }
 
 }  // namespace
@@ -148,7 +157,9 @@ void add_inspect_command(CLI::App& parent, Work& selected) {
       "  flexq inspect llama-2-7b.flexq\n"
       "  flexq inspect llama-2-7b.flexq --json\n"
       "JSON: {\"format_version\", \"architecture\", \"quantization\", \"size_bytes\",\n"
-      "\"bits_per_weight\", \"tokenizer\", \"provenance\"}");
+      "\"bits_per_weight\", \"tokenizer\", \"provenance\"}; provenance has the calibration's "
+      "figures\n"
+      "for every layer and policy, where there was one");
   app->callback([command, &selected] { selected = [command] { return inspect(*command); }; });
 }
 

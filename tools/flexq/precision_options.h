@@ -18,6 +18,11 @@ inline constexpr char kPolicyHelp[] =
     "flexq (6-bit weights and activations, down_proj activations 8 bits), w6a6, w6a8, w6a16 "
     "(activations not quantized), w8a8, w8a16, fp16 (nothing quantized)";
 
+// What quantize takes beyond that.
+inline constexpr char kAutoPolicyHelp[] =
+    ", auto (6-bit weights, activation bits chosen layer by layer: needs --calibration and "
+    "--budget-ppl or --a8-fraction)";
+
 // The published shapes, for the help of --shape.
 inline constexpr char kShapeHelp[] =
     "tinyllama-1.1b, llama-2-7b, llama-2-13b, llama-2-70b, llama-3-8b, llama-3-70b";

@@ -22,10 +22,23 @@ constexpr int64_t kBarCells = 40;
 ProgressBar::ProgressBar(std::string label)
     : label_(std::move(label)),
       is_terminal_(isatty(STDERR_FILENO) == 1),
-      next_draw_(Clock::now() + kFirstDrawAfter) {}
+      begin_(Clock::now()),
+      next_draw_(begin_ + kFirstDrawAfter) {}
 
 ProgressBar::~ProgressBar() {
   if (is_drawn_) (void)write_all(STDERR_FILENO, "\r\x1b[K");
+}
+
+std::string ProgressBar::remaining_text(double part) const {
+  // What is left at the speed so far; nothing before there is one, or where it is nothing to wait
+  // for.
+  constexpr double kLeastPart = 0.02;
+  if (part < kLeastPart) return "";
+  const std::chrono::duration<double> elapsed = Clock::now() - begin_;
+  const auto seconds = static_cast<int64_t>(elapsed.count() * (1 - part) / part);
+  if (seconds < 2) return "";
+  if (seconds < 120) return ", " + std::to_string(seconds) + " s left";
+  return ", " + std::to_string((seconds + 30) / 60) + " min left";
 }
 
 void ProgressBar::update(int64_t done, int64_t total) {
@@ -37,7 +50,7 @@ void ProgressBar::update(int64_t done, int64_t total) {
   const auto full = static_cast<size_t>(part * kBarCells);
   (void)write_all(STDERR_FILENO, "\r" + label_ + " [" + std::string(full, '#') +
                                      std::string(kBarCells - full, '.') + "] " +
-                                     fixed(100 * part, 0) + "%\x1b[K");
+                                     fixed(100 * part, 0) + "%" + remaining_text(part) + "\x1b[K");
 }
 
 int32_t ProgressBar::callback(int64_t done, int64_t total, void* progress_bar) {

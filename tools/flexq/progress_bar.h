@@ -24,8 +24,12 @@ class ProgressBar {
  private:
   using Clock = std::chrono::steady_clock;
 
+  // ", 40 s left"; empty where that is not known or short.
+  std::string remaining_text(double part) const;
+
   const std::string label_;
   const bool is_terminal_;
+  const Clock::time_point begin_;
   Clock::time_point next_draw_;
   bool is_drawn_ = false;
 };

@@ -46,7 +46,8 @@ CpuExecutor::CpuExecutor(const CpuKernels& kernels, const ExecutorShape& shape,
       pages_(pages),
       page_bytes_(page_bytes(shape)),
       pool_(pool),
-      linear_(kernels, {buffers.codes, buffers.code_scales, buffers.code_sums}, pool) {}
+      linear_(kernels, {buffers.codes, buffers.code_scales, buffers.code_sums, buffers.rounded},
+              pool) {}
 
 Status CpuExecutor::begin(const ForwardBatch& batch) {
   if (batch.n_tokens < 1 || batch.n_tokens > shape_.chunk_tokens) {
@@ -99,6 +100,11 @@ void CpuExecutor::normalize(const float* norm) {
   });
 }
 
+LinearInput CpuExecutor::input_at(InputPoint point, const float* rows, int64_t width) const {
+  if (observer_ != nullptr) observer_->observe(point, rows, width, batch_.n_tokens);
+  return {rows, width, batch_.n_tokens};
+}
+
 void CpuExecutor::add_projection(const DeviceLinear& linear, LinearInput input) {
   linear_.quantize(input, linear.activation_bits);
   linear_.for_blocks(CpuLinear::block_count(linear), [&](int64_t begin, int64_t end) {
@@ -132,7 +138,7 @@ void CpuExecutor::store_kv_row(const float* row, int32_t page, int64_t head_offs
 
 Status CpuExecutor::attention_in(const DeviceLayer& layer, int32_t layer_index) {
   normalize(layer.attention_norm);
-  LinearInput input{buffers_.normed, shape_.n_embd, batch_.n_tokens};
+  LinearInput input = input_at(InputPoint::kAttention, buffers_.normed, shape_.n_embd);
   const DeviceLinear* linears[] = {&layer.q, &layer.k, &layer.v};
   float* outputs[] = {buffers_.q, buffers_.k, buffers_.v};
   // Layers that agree on the activation bits, usually all three, share one pass over the pool.
@@ -206,14 +212,14 @@ Status CpuExecutor::attention(int32_t layer_index) {
 }
 
 Status CpuExecutor::attention_out(const DeviceLayer& layer) {
-  add_projection(layer.o,
-                 {buffers_.attended, int64_t{shape_.n_heads} * shape_.head_dim, batch_.n_tokens});
+  add_projection(layer.o, input_at(InputPoint::kAttentionOut, buffers_.attended,
+                                   int64_t{shape_.n_heads} * shape_.head_dim));
   return Status();
 }
 
 Status CpuExecutor::ffn_in(const DeviceLayer& layer) {
   normalize(layer.ffn_norm);
-  LinearInput input{buffers_.normed, shape_.n_embd, batch_.n_tokens};
+  LinearInput input = input_at(InputPoint::kFfn, buffers_.normed, shape_.n_embd);
   const int64_t n = shape_.n_ff;
   const auto silu = [&](int64_t begin, int64_t end) {
     const int64_t row = begin * kLinearBlockRows;
@@ -245,7 +251,7 @@ Status CpuExecutor::ffn_in(const DeviceLayer& layer) {
 }
 
 Status CpuExecutor::ffn_out(const DeviceLayer& layer) {
-  add_projection(layer.down, {buffers_.gate, shape_.n_ff, batch_.n_tokens});
+  add_projection(layer.down, input_at(InputPoint::kFfnOut, buffers_.gate, shape_.n_ff));
   return Status();
 }
 
@@ -290,6 +296,16 @@ Status CpuExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs)
     log_probs[row] = log_probability(logits_of(static_cast<int32_t>(row)), shape_.n_vocab,
                                      tokens[static_cast<size_t>(row)]);
   });
+  return Status();
+}
+
+Status CpuExecutor::save_residual(float* rows) {
+  memcpy(rows, buffers_.x, static_cast<size_t>(batch_.n_tokens) * shape_.n_embd * sizeof(float));
+  return Status();
+}
+
+Status CpuExecutor::restore_residual(const float* rows) {
+  memcpy(buffers_.x, rows, static_cast<size_t>(batch_.n_tokens) * shape_.n_embd * sizeof(float));
   return Status();
 }
 

@@ -29,6 +29,9 @@ class CpuExecutor : public Executor {
   Status log_probs(std::span<const int32_t> tokens, float* log_probs) override;
   Result<const float*> hidden_row(int32_t row) override { return hidden(row); }
   Result<const float*> logits_row(int32_t row) override { return logits_of(row); }
+  Status save_residual(float* rows) override;
+  Status restore_residual(const float* rows) override;
+  void observe_inputs(InputObserver* observer) override { observer_ = observer; }
   Status copy_page(int32_t from, int32_t to) override;
   Status poison_workspace() override;
 
@@ -37,6 +40,8 @@ class CpuExecutor : public Executor {
   const float* logits_of(int32_t row) const {
     return buffers_.logits + int64_t{row} * shape_.n_vocab;
   }
+  // The rows of an input as linear layers take them, shown to the observer first.
+  LinearInput input_at(InputPoint point, const float* rows, int64_t width) const;
   // x += W input + bias
   void add_projection(const DeviceLinear& linear, LinearInput input);
   void normalize(const float* norm);
@@ -54,6 +59,7 @@ class CpuExecutor : public Executor {
   ThreadPool& pool_;
   const CpuLinear linear_;
   ForwardBatch batch_;
+  InputObserver* observer_ = nullptr;
 };
 
 }  // namespace flexq

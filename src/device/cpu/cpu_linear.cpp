@@ -44,11 +44,22 @@ void CpuLinear::quantize(LinearInput& input, int32_t bits) const {
   if (bits == 16 || bits == input.quantized_bits) return;
   const int64_t groups = ceil_div(input.width, kGroupSize);
   pool_.parallel_for(input.n_tokens, [&](int64_t t, int) {
-    kernels_.quantize_row(input.rows + t * input.width, input.width, bits,
-                          buffers_.codes + t * groups * kGroupSize, buffers_.scales + t * groups,
-                          buffers_.sums + t * groups);
+    int8_t* codes = buffers_.codes + t * groups * kGroupSize;
+    const float* scales = buffers_.scales + t * groups;
+    kernels_.quantize_row(input.rows + t * input.width, input.width, bits, codes,
+                          buffers_.scales + t * groups, buffers_.sums + t * groups);
+    if (buffers_.rounded == nullptr) return;
+    float* rounded = buffers_.rounded + t * input.width;
+    for (int64_t i = 0; i < input.width; ++i)
+      rounded[i] = static_cast<float>(codes[i]) * scales[i / kGroupSize];
   });
   input.quantized_bits = bits;
+}
+
+LinearInput CpuLinear::rounded(const LinearInput& input) const {
+  LinearInput rounded = input;
+  rounded.rows = buffers_.rounded;
+  return rounded;
 }
 
 void CpuLinear::for_blocks(int64_t n_blocks, FunctionRef<void(int64_t, int64_t)> body) const {
@@ -114,7 +125,8 @@ void CpuLinear::apply(const DeviceLinear& linear, const LinearInput& input, int6
   if (is_grouped(w.format))
     apply_grouped(linear, input, block_begin, block_end, out);
   else
-    apply_matrix(w, input, block_begin, block_end, out);
+    apply_matrix(w, linear.activation_bits < 16 ? rounded(input) : input, block_begin, block_end,
+                 out);
   if (linear.bias == nullptr) return;
   const int64_t row_begin = block_begin * kLinearBlockRows;
   const int64_t n_rows = std::min(w.rows, block_end * kLinearBlockRows) - row_begin;

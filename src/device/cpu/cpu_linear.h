@@ -15,9 +15,11 @@ inline constexpr int64_t kLinearBlockRows = 16;
 
 // Room for the quantized rows of one input, borrowed from a workspace.
 struct CodeBuffers {
-  int8_t* codes = nullptr;  // (n_tokens, widest input rounded up to 128)
-  float* scales = nullptr;  // (n_tokens, groups of the widest input)
-  int32_t* sums = nullptr;  // (n_tokens, groups of the widest input)
+  int8_t* codes = nullptr;   // (n_tokens, widest input rounded up to 128)
+  float* scales = nullptr;   // (n_tokens, groups of the widest input)
+  int32_t* sums = nullptr;   // (n_tokens, groups of the widest input)
+  float* rounded = nullptr;  // (n_tokens, widest input) code * scale, for unquantized weights; or
+                             // null where there are none with quantized inputs
 };
 
 // The input of a linear layer: fp32 rows, and the same rows quantized where a layer asks for it.
@@ -35,7 +37,8 @@ class CpuLinear {
 
   static int64_t block_count(const DeviceLinear& linear);
 
-  // Quantizes every row of the input to `bits` unless it is there already; 16 does nothing.
+  // Quantizes every row of the input to `bits`, and rounds it where there is room for that, unless
+  // it is there already; 16 does nothing.
   void quantize(LinearInput& input, int32_t bits) const;
 
   // Splits `n_blocks` blocks of 16 rows into tasks for the pool: body(block_begin, block_end).
@@ -54,6 +57,8 @@ class CpuLinear {
                     int64_t block_end, float* out) const;
 
  private:
+  // What unquantized weights see of an input that was quantized.
+  LinearInput rounded(const LinearInput& input) const;
   void apply_grouped(const DeviceLinear& linear, const LinearInput& input, int64_t block_begin,
                      int64_t block_end, float* out) const;
 

@@ -37,6 +37,7 @@ Result<int64_t> carve_cpu_workspace(const ExecutorShape& shape, uint8_t* base,
     carver.take(out.codes, chunk, groups * kGroupSize);
     carver.take(out.code_scales, chunk, groups);
     carver.take(out.code_sums, chunk, groups);
+    if (shape.rounds_activations) carver.take(out.rounded, chunk, widest);
   }
   carver.take(out.pages, shape.n_sequences, shape.pages_per_sequence());
   if (!carver.used().valid()) {

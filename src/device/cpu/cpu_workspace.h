@@ -23,6 +23,7 @@ struct CpuWorkspace {
   int8_t* codes = nullptr;       // (chunk, widest input rounded up to 128): quantized activations
   float* code_scales = nullptr;  // (chunk, groups of the widest input)
   int32_t* code_sums = nullptr;  // (chunk, groups of the widest input)
+  float* rounded = nullptr;      // (chunk, widest input): activations that went through codes
   const uint8_t** pages = nullptr;  // (n_sequences, pages_per_sequence) page addresses
 };
 
