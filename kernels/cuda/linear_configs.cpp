@@ -30,8 +30,7 @@ void add_prefill(const LinearProblem& problem, std::vector<LinearConfig>& config
 }
 
 void add_wgmma(const LinearProblem& problem, std::vector<LinearConfig>& configs) {
-  for (const WgmmaTile tile : {WgmmaTile::k256x16, WgmmaTile::k256x32, WgmmaTile::k256x64,
-                               WgmmaTile::k128x128, WgmmaTile::k128x256}) {
+  for (const WgmmaTile tile : kWgmmaTiles) {
     const WgmmaShape shape = wgmma_shape(tile);
     // Stretches of rows meet one tile of tokens.
     if (!shape.stretches || problem.n_tokens <= shape.tokens)
@@ -71,7 +70,8 @@ std::string config_name(const LinearConfig& config) {
              std::to_string(tile_tokens(config.tile));
     case LinearKernel::kInt8Wgmma:
       return "wgmma " + std::to_string(wgmma_shape(config.wgmma).warpgroups * 64) + "x" +
-             std::to_string(wgmma_shape(config.wgmma).tokens);
+             std::to_string(wgmma_shape(config.wgmma).tokens) +
+             (wgmma_shape(config.wgmma).stretches ? " walking" : "");
   }
   return "";
 }
