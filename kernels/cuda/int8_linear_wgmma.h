@@ -1,4 +1,4 @@
-// W6Ax and W8Ax linear layers on the tensor cores of Hopper, nine tokens and more.
+// W6Ax and W8Ax linear layers on the tensor cores of Hopper, five tokens and more.
 #pragma once
 
 #include <span>
