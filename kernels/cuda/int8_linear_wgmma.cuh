@@ -639,19 +639,27 @@ __device__ void linear_wgmma(const CUtensorMap* tokens, const WgmmaArgs& args) {
   if constexpr (S::kCluster != 1) cluster_sync();
 }
 
+// nvcc takes cluster sizes only where there are clusters.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define FLEXQ_CLUSTER_OF_2
+#else
+#define FLEXQ_CLUSTER_OF_2 __cluster_dims__(2, 1, 1)
+#endif
+
 template <typename S>
 __global__ void __launch_bounds__(S::kThreads, 1)
     wgmma_kernel(const __grid_constant__ CUtensorMap tokens,
                  const __grid_constant__ WgmmaArgs args) {
-  linear_wgmma<S>(&tokens, args);
+  if constexpr (kHasWgmma) linear_wgmma<S>(&tokens, args);
 }
 
 template <typename S>
-__global__ void __cluster_dims__(2, 1, 1) __launch_bounds__(S::kThreads, 1)
+__global__ void FLEXQ_CLUSTER_OF_2 __launch_bounds__(S::kThreads, 1)
     wgmma_pair_kernel(const __grid_constant__ CUtensorMap tokens,
                       const __grid_constant__ WgmmaArgs args) {
-  linear_wgmma<S>(&tokens, args);
+  if constexpr (kHasWgmma) linear_wgmma<S>(&tokens, args);
 }
+#undef FLEXQ_CLUSTER_OF_2
 
 template <int kBits, WgmmaShape kShape>
 cudaError_t launch_wgmma(const CudaLaunch& where, const WgmmaArgs& args, const int8_t* x_codes) {

@@ -10,8 +10,14 @@
 #else
 #define FLEXQ_HAS_WGMMA 0
 #endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ == 900 && !FLEXQ_HAS_WGMMA
+#error \
+    "wgmma: expected architecture 90a, found 90, on which linear_select.h would choose it in vain"
+#endif
 
 namespace flexq {
+
+inline constexpr bool kHasWgmma = FLEXQ_HAS_WGMMA != 0;
 
 // A tile of tokens in shared memory as wgmma takes it: rows of 128 codes whose 16-byte pieces are
 // swapped by the token's number modulo 8, as cp.async.bulk.tensor with SWIZZLE_128B leaves them.
@@ -115,27 +121,6 @@ __device__ inline void wgmma_s8(int32_t (&c)[16], const uint32_t* a, uint64_t to
       : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3]), "+r"(c[4]), "+r"(c[5]), "+r"(c[6]),
         "+r"(c[7]), "+r"(c[8]), "+r"(c[9]), "+r"(c[10]), "+r"(c[11]), "+r"(c[12]), "+r"(c[13]),
         "+r"(c[14]), "+r"(c[15])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tokens), "r"(int32_t{accumulate}));
-#endif
-}
-
-__device__ inline void wgmma_s8(int32_t (&c)[24], const uint32_t* a, uint64_t tokens,
-                                bool accumulate) {
-#if FLEXQ_HAS_WGMMA
-  asm volatile(
-      "{\n"
-      ".reg .pred accumulate;\n"
-      "setp.ne.b32 accumulate, %29, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n48k32.s32.s8.s8 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, "
-      "%8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23}, "
-      "{%24, %25, %26, %27}, %28, accumulate;\n"
-      "}"
-      : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3]), "+r"(c[4]), "+r"(c[5]), "+r"(c[6]),
-        "+r"(c[7]), "+r"(c[8]), "+r"(c[9]), "+r"(c[10]), "+r"(c[11]), "+r"(c[12]), "+r"(c[13]),
-        "+r"(c[14]), "+r"(c[15]), "+r"(c[16]), "+r"(c[17]), "+r"(c[18]), "+r"(c[19]), "+r"(c[20]),
-        "+r"(c[21]), "+r"(c[22]), "+r"(c[23])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(tokens), "r"(int32_t{accumulate}));
 #endif
 }

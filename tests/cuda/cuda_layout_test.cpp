@@ -164,7 +164,7 @@ TEST_CASE("linear_select: bit planes go to the binary kernel, one token on an H2
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Decode);
   problem.n_tokens = 2048;
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Wgmma);
-  CHECK(select_linear(problem).wgmma == WgmmaTile::kTile128x192);
+  CHECK(select_linear(problem).wgmma == WgmmaTile::kTile128x128);
   problem.sm = 80;
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Prefill);
   CHECK(select_linear(problem).tile == Int8Tile::k128x64);
