@@ -85,11 +85,11 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
   const LinearConfig config = select(launch, parts, n_tokens, store);
   if (config.kernel == LinearKernel::kInt8Wgmma)
     return int8_linear_wgmma(launch, parts, x, n_tokens, store, config.wgmma);
+  const CudaStore each = store == CudaStore::kAdd ? CudaStore::kAdd : CudaStore::kSet;
   for (const CudaLinearPart& part : parts) {
-    const CudaStore part_store = store == CudaStore::kAdd ? CudaStore::kAdd : CudaStore::kSet;
     const cudaError_t error =
-        multiply_part(launch, select(launch, {&part, 1}, n_tokens, part_store), part, x, bits,
-                      n_tokens, part_store, scratch);
+        multiply_part(launch, select(launch, {&part, 1}, n_tokens, each), part, x, bits, n_tokens,
+                      each, scratch);
     if (error != cudaSuccess) return error;
   }
   if (store != CudaStore::kSiluMul) return cudaSuccess;

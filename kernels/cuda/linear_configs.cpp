@@ -32,7 +32,7 @@ void add_prefill(const LinearProblem& problem, std::vector<LinearConfig>& config
 void add_wgmma(const LinearProblem& problem, std::vector<LinearConfig>& configs) {
   for (const WgmmaTile tile : kWgmmaTiles) {
     const WgmmaShape shape = wgmma_shape(tile);
-    // Stretches of rows meet one tile of tokens.
+    // Who walks a stretch of all rows meets one tile of tokens.
     if (!shape.stretches || problem.n_tokens <= shape.tokens)
       configs.push_back({.kernel = LinearKernel::kInt8Wgmma, .wgmma = tile});
   }
@@ -68,10 +68,11 @@ std::string config_name(const LinearConfig& config) {
     case LinearKernel::kInt8Prefill:
       return "prefill " + std::to_string(tile_rows(config.tile)) + "x" +
              std::to_string(tile_tokens(config.tile));
-    case LinearKernel::kInt8Wgmma:
-      return "wgmma " + std::to_string(wgmma_shape(config.wgmma).warpgroups * 64) + "x" +
-             std::to_string(wgmma_shape(config.wgmma).tokens) +
-             (wgmma_shape(config.wgmma).stretches ? " walking" : "");
+    case LinearKernel::kInt8Wgmma: {
+      const WgmmaShape shape = wgmma_shape(config.wgmma);
+      return std::string("wgmma ") + (shape.stretches ? "walk " : "tile ") +
+             std::to_string(shape.warpgroups * 64) + "x" + std::to_string(shape.tokens);
+    }
   }
   return "";
 }

@@ -14,7 +14,7 @@ namespace flexq {
 // where tokens are few.
 std::vector<LinearConfig> linear_configs(const LinearProblem& problem);
 
-// "decode, 4 stages, resident", "prefill 128x64", "wgmma 128x256"
+// "decode, 4 stages, resident", "prefill 128x64", "wgmma tile 128x128"
 std::string config_name(const LinearConfig& config);
 
 // The same but for the reason.

@@ -145,7 +145,7 @@ TEST_CASE("fused linears on the GPU: the bits of the kernels that do one thing e
                        random.integer(0, 1) == 1,
                        CudaStore::kSet};
     if (random.integer(0, 2) == 0) subject.n_cols = pick(128, 4096, 5120, 8192, 11008, 4097, 9000);
-    if (random.integer(0, 1) == 0) subject.n_tokens = random.integer(2, 8);
+    if (random.integer(0, 1) == 0) subject.n_tokens = random.integer(2, kFusedMaxTokens);
     subject.store = static_cast<CudaStore>(random.integer(0, 2));
     const int64_t n_parts = subject.store == CudaStore::kSiluMul ? 2 : random.integer(1, 3);
     const int64_t rows = random.integer(1, random.integer(0, 3) == 0 ? 6000 : 200);

@@ -58,8 +58,8 @@ TEST_CASE("linear_configs: names") {
         "decode, 4 stages, resident");
   CHECK(config_name({.kernel = LinearKernel::kInt8Prefill, .tile = Int8Tile::k128x64}) ==
         "prefill 128x64");
-  CHECK(config_name({.kernel = LinearKernel::kInt8Wgmma, .wgmma = WgmmaTile::k128x256}) ==
-        "wgmma 128x256");
+  CHECK(config_name({.kernel = LinearKernel::kInt8Wgmma, .wgmma = WgmmaTile::kTile128x128}) ==
+        "wgmma tile 128x128");
   CHECK(config_name({.kernel = LinearKernel::kInt8Dp4a}) == "dp4a");
   CHECK_FALSE(is_same_config({.kernel = LinearKernel::kInt8Prefill, .tile = Int8Tile::k128x64},
                              {.kernel = LinearKernel::kInt8Prefill, .tile = Int8Tile::k64x64}));
