@@ -254,8 +254,9 @@ int main(int argc, char** argv) {
     }
   }
   if (shapes.empty())
-    shapes = {{12288, 4096}, {4096, 4096}, {22016, 4096}, {4096, 11008}, {57344, 8192}};
-  if (tokens.empty()) tokens = {1, 4, 8, 16, 32, 64, 256, 2048};
+    shapes = {{12288, 4096}, {4096, 4096},  {22016, 4096},
+              {4096, 11008}, {57344, 8192}, {8192, 28672}};
+  if (tokens.empty()) tokens = {1, 4, 8, 16, 32, 64, 128, 256, 1024, 4096};
   Bench bench;
   for (const int64_t n_tokens : tokens) {
     for (const Shape& shape : shapes)
