@@ -121,7 +121,7 @@ struct WgmmaBarriers {
   __device__ void init() const {
     for (int stage = 0; stage < S::kStages; ++stage) {
       mbarrier_init(full + stage * 8, 1 + kScaleThreads);
-      mbarrier_init(empty + stage * 8, S::kWarpgroups * 4 * S::kCluster);
+      mbarrier_init(empty + stage * 8, S::kWarpgroups * 128 * S::kCluster);
     }
     fence_mbarrier_init();
   }
@@ -436,14 +436,15 @@ class Multiplier {
     ring_ = next;
   }
 
-  // The stage is read: of the cluster's CTAs each may fill it.
+  // The stage is read: of the cluster's CTAs each may fill it. Every lane says so for itself: one
+  // that speaks for its warp after __syncwarp() is a hazard to racecheck.
   __device__ void release() {
     const uint32_t empty = barriers_.empty + ring_.stage * 8;
-    __syncwarp();
     if constexpr (S::kCluster == 1) {
-      if (lane_ == 0) mbarrier_arrive(empty);
+      mbarrier_arrive(empty);
     } else {
-      if (lane_ < S::kCluster) mbarrier_arrive_at(empty, lane_);
+      for (int32_t cta = 0; cta < S::kCluster; ++cta)
+        mbarrier_arrive_at(empty, cta);
     }
   }
 
