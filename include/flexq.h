@@ -848,10 +848,10 @@ FLEXQ_API void flexq_bundle_release(flexq_bundle* bundle);
  * group_size, layers), size_bytes, bits_per_weight (as stored), tokenizer, provenance. Where there
  * was a calibration text, provenance has "calibration" (what it was and what came out for every
  * policy) and "evidence" per linear layer: of 6-bit activations there alone "kl_a6" (divergence of
- * the logits, nats per token), "nll_rise_a6" (rise of the mean negative log likelihood),
- * "expected_rise_a6" (the same to expect over texts, by which "auto" chooses), "output_error_a6"
- * (relative squared error of the layer's output); and "input_max" with the largest input of every
- * group of 128. */
+ * the logits, nats per token, by which "auto" chooses), "nll_rise_a6" (rise of the mean negative
+ * log likelihood), "expected_rise_a6" (the same to expect over texts), "output_error_a6" (relative
+ * squared error of the layer's output); and "input_max" with the largest input of every group of
+ * 128. */
 FLEXQ_API flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text, int64_t capacity,
                                          int64_t* text_bytes);
 

@@ -143,7 +143,7 @@ class Analysis {
       if (tensor.spec.role != TensorRole::kLinear) continue;
       PrecisionItem& item = items_.emplace_back();
       item.cost = tensor.spec.rows * tensor.spec.cols;
-      item.narrow_loss = sensitivity_[items_.size() - 1].expected_rise();
+      item.narrow_loss = sensitivity_[items_.size() - 1].kl();
     }
     front_.emplace(items_);
   }
@@ -247,7 +247,7 @@ class Analysis {
     return std::expm1(std::max(likelihood, expected * likelihood_ratio()));
   }
 
-  // Least expected loss within the share: the best set of the additive model, the fixed rule where
+  // Least divergence within the share: the best set of the additive model, the fixed rule where
   // it fits, and exchanges around whichever is best so far.
   Status choose_within_share(double share) {
     // A share written in decimals is meant, not the number just below.
@@ -264,13 +264,12 @@ class Analysis {
     return {};
   }
 
-  // Of all measured mixtures within a cost, the one of least expected loss; of equals the first.
+  // Of all measured mixtures within a cost, the one of least divergence; of equals the first.
   const Mixture& best_mixture(int64_t max_cost) const {
     const Mixture* best = nullptr;
     for (const Mixture& mixture : mixtures_) {
       if (cost_of(items_, mixture.wide) > max_cost) continue;
-      if (best == nullptr || mixture.loss.expected_rise() < best->loss.expected_rise())
-        best = &mixture;
+      if (best == nullptr || mixture.loss.kl() < best->loss.kl()) best = &mixture;
     }
     return *best;  // w6a6 costs nothing
   }

@@ -33,10 +33,12 @@ struct AutoChoice {
 
 // Measures `source` on the text: what the inputs look like, what every layer loses alone, what the
 // fixed policies and the best mixtures lose end to end; then, with a goal, chooses activation bits
-// for `precision`'s 6-bit weights by the divergence of the logits, checked end to end. Everything
-// but the time it takes is a function of weights, text and goal. With ScaleSearch::kWeighted fills
-// in the importance. kBudgetNotMet, with the best that was reached, where all layers at 8 bits lose
-// more than the budget allows and force is off; kNonFinite, kCancelled.
+// for `precision`'s 6-bit weights by the divergence of the logits, checked end to end; a budget is
+// kept by the rise of the perplexity that was measured or is to be expected, whichever is more.
+// Everything but the time it takes is a function of weights, text and goal. With
+// ScaleSearch::kWeighted fills in the importance. kBudgetNotMet, with the best that was reached,
+// where all layers at 8 bits lose more than the budget allows and force is off; kNonFinite,
+// kCancelled.
 Result<AutoChoice> analyze_precision(WeightSource& source, const std::vector<TensorScan>& scans,
                                      const CalibrationText& text, const AutoGoal& goal,
                                      WeightPrecision& precision, ThreadPool& pool,

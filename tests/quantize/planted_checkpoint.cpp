@@ -73,14 +73,12 @@ void write_planted_checkpoint(const std::string& directory) {
     std::filesystem::copy_file(original + "/" + name, directory + "/" + name);
   WeightFile weights(original + "/model.safetensors");
   // One group of 128 channels each: with all of them hit, 8 bits would not keep a budget either.
-  constexpr size_t kFfnChannels[][2] = {{5, 77}, {290, 333}};
+  constexpr std::array<size_t, 2> kFfnChannels = {40, 150};
   for (size_t i = 0; i < kPlantedFfnLayers.size(); ++i) {
     const int layer = kPlantedFfnLayers[i];
     const std::string mlp = "model.layers." + std::to_string(layer) + ".mlp.";
-    for (const size_t channel : kFfnChannels[i]) {
-      weights.scale_row(mlp + "up_proj.weight", channel, kPlantedBits);
-      weights.scale_column(mlp + "down_proj.weight", channel, -kPlantedBits);
-    }
+    weights.scale_row(mlp + "up_proj.weight", kFfnChannels[i], kPlantedBits);
+    weights.scale_column(mlp + "down_proj.weight", kFfnChannels[i], -kPlantedBits);
   }
   // A channel of the first of 2 KV heads of 32, which 2 of the 4 query heads read.
   const std::string attention =

@@ -6,9 +6,9 @@
 
 namespace flexq::test {
 
-// Where: FFN channels of two layers are 16 times larger (rows of up_proj) and as much smaller
-// behind (columns of down_proj); value channels of a third likewise (v_proj, o_proj).
-inline constexpr std::array<int, 2> kPlantedFfnLayers = {1, 4};
+// Where: an FFN channel of two layers is 16 times larger (rows of up_proj) and as much smaller
+// behind (columns of down_proj); a value channel of a third likewise (v_proj, o_proj).
+inline constexpr std::array<int, 2> kPlantedFfnLayers = {0, 1};
 inline constexpr int kPlantedValueLayer = 2;
 
 // Writes the checkpoint into an existing folder. Powers of two: no weight is rounded.

@@ -158,7 +158,7 @@ std::string policy_table(const Json& policies) {
          "</tbody></table></div><p class=\"note\">Rises are over the unquantized model. The "
          "measured one is that of this text, which another text would show otherwise; the expected "
          "one is the mean over what the model, made as sure of itself as the text justifies, holds "
-         "possible. Choices are made by the latter.</p></section>";
+         "possible. Layers are chosen by the KL divergence of the logits.</p></section>";
 }
 
 // The curve of the best mixtures, with the fixed mixtures and the chosen one as points.
