@@ -55,8 +55,8 @@ constexpr int64_t fused_shared_bytes(int32_t weight_bits, int64_t n_tokens, int6
 
 // Columns of the widest row that the kernel normalizes: the quads of 8 warps are kept in registers.
 inline constexpr int64_t kFusedNormColumns = 8192;
-// Beyond it wgmma multiplies faster: a layer of LLaMA-2-7B takes 102 us here at 8 tokens on an H100,
-// and about 75 there.
+// Beyond it wgmma multiplies faster: a layer of LLaMA-2-7B takes 102 us here at 8 tokens on an
+// H100, and about 75 there.
 inline constexpr int64_t kFusedMaxTokens = 4;
 
 struct FusedProblem {

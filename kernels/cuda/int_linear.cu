@@ -87,9 +87,8 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
     return int8_linear_wgmma(launch, parts, x, n_tokens, store, config.wgmma);
   const CudaStore each = store == CudaStore::kAdd ? CudaStore::kAdd : CudaStore::kSet;
   for (const CudaLinearPart& part : parts) {
-    const cudaError_t error =
-        multiply_part(launch, select(launch, {&part, 1}, n_tokens, each), part, x, bits, n_tokens,
-                      each, scratch);
+    const cudaError_t error = multiply_part(launch, select(launch, {&part, 1}, n_tokens, each),
+                                            part, x, bits, n_tokens, each, scratch);
     if (error != cudaSuccess) return error;
   }
   if (store != CudaStore::kSiluMul) return cudaSuccess;

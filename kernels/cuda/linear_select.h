@@ -93,8 +93,8 @@ constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
   return {};
 }
 
-// From here on the wgmma kernel multiplies on sm_90; fewer tokens are the decode kernels': at 8 tokens
-// those take 73.6 us for 8192 x 28672 on an H100 and 9.4 for 4096 x 4096, wgmma 66 and 8.6.
+// From here on the wgmma kernel multiplies on sm_90; fewer tokens are the decode kernels': at 8
+// tokens those take 73.6 us for 8192 x 28672 on an H100 and 9.4 for 4096 x 4096, wgmma 66 and 8.6.
 inline constexpr int64_t kWgmmaMinTokens = 5;
 
 // One product to compute.
