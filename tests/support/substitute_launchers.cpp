@@ -49,17 +49,16 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
                             CudaQuantized, int32_t, int64_t, CudaStore, uint8_t*) {
   return launch_large(launch);
 }
-<<<<<<< HEAD
 cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart>,
                               const CudaSource&, int32_t, CudaStore) {
   return launch_large(launch);
 }
 cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLinearPart>,
                               const CudaQuantized&, int64_t, CudaStore) {
-=======
+  return launch_large(launch);
+}
 cudaError_t cuda_linear_int_with(const CudaLaunch& launch, const LinearConfig&,
                                  const CudaLinearPart&, CudaQuantized, int32_t, int64_t, uint8_t*) {
->>>>>>> 0245d26 (bench kernels --tune: every configuration of the kernels, and what the choice loses)
   return launch_large(launch);
 }
 int64_t cuda_linear_int_scratch_bytes(int64_t, int64_t n_cols, int64_t n_tokens) {
