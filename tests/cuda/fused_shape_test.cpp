@@ -21,10 +21,10 @@ TEST_CASE("fused linears serve few tokens of the INT8 family on sm_90 where the 
   binary.family = CudaFamily::kBinary;
   CHECK_FALSE(fuses_linear(binary));
   FusedProblem several = decode;
-  several.n_tokens = 8;
+  several.n_tokens = kFusedMaxTokens;
   CHECK(fuses_linear(several));
   CHECK_FALSE(fuses_quantization(several, true));
-  several.n_tokens = 9;
+  several.n_tokens = kFusedMaxTokens + 1;
   CHECK_FALSE(fuses_linear(several));
   FusedProblem wide = decode;
   wide.n_cols = 8193;
