@@ -202,34 +202,37 @@ cudaError_t cuda_embed(const CudaLaunch& launch, const CudaMatrix& embedding, co
 
 cudaError_t cuda_rms_norm(const CudaLaunch& where, CudaRows x, const int32_t* rows,
                           const float* weight, int64_t n, float eps, int64_t n_rows, CudaRows out) {
-  return launch_overlapping(where, rms_norm_kernel, dim3(static_cast<uint32_t>(n_rows)), dim3(norm_threads(n)),
-                0, rows_of(x), rows, weight, is_aligned(weight), n, eps, rows_of(out));
+  return launch_overlapping(where, rms_norm_kernel, dim3(static_cast<uint32_t>(n_rows)),
+                            dim3(norm_threads(n)), 0, rows_of(x), rows, weight, is_aligned(weight),
+                            n, eps, rows_of(out));
 }
 
 cudaError_t cuda_rms_norm_quantize(const CudaLaunch& where, CudaRows x, const float* weight,
                                    int64_t n, float eps, int32_t bits, int64_t n_tokens,
                                    CudaQuantized out) {
   return launch_overlapping(where, rms_norm_quantize_kernel, dim3(static_cast<uint32_t>(n_tokens)),
-                dim3(norm_threads(n)), 0, rows_of(x), weight, is_aligned(weight), n, eps,
-                code_max_of(bits), divide_up(n, kGroupSize), out);
+                            dim3(norm_threads(n)), 0, rows_of(x), weight, is_aligned(weight), n,
+                            eps, code_max_of(bits), divide_up(n, kGroupSize), out);
 }
 
 cudaError_t cuda_quantize(const CudaLaunch& where, CudaRows x, int64_t n, int32_t bits,
                           int64_t n_tokens, CudaQuantized out) {
-  return launch_overlapping(where, quantize_kernel<false>, row_grid(n_tokens, n), dim3(kRowThreads), 0,
-                rows_of(x), Rows{}, n, code_max_of(bits), divide_up(n, kGroupSize), out);
+  return launch_overlapping(where, quantize_kernel<false>, row_grid(n_tokens, n), dim3(kRowThreads),
+                            0, rows_of(x), Rows{}, n, code_max_of(bits), divide_up(n, kGroupSize),
+                            out);
 }
 
 cudaError_t cuda_silu_mul(const CudaLaunch& where, CudaRows gate, CudaRows up, int64_t n,
                           int64_t n_tokens) {
-  return launch_overlapping(where, silu_mul_kernel, row_grid(n_tokens, n), dim3(kRowThreads), 0, rows_of(gate),
-                rows_of(up), n);
+  return launch_overlapping(where, silu_mul_kernel, row_grid(n_tokens, n), dim3(kRowThreads), 0,
+                            rows_of(gate), rows_of(up), n);
 }
 
 cudaError_t cuda_silu_mul_quantize(const CudaLaunch& where, CudaRows gate, CudaRows up, int64_t n,
                                    int32_t bits, int64_t n_tokens, CudaQuantized out) {
-  return launch_overlapping(where, quantize_kernel<true>, row_grid(n_tokens, n), dim3(kRowThreads), 0,
-                rows_of(gate), rows_of(up), n, code_max_of(bits), divide_up(n, kGroupSize), out);
+  return launch_overlapping(where, quantize_kernel<true>, row_grid(n_tokens, n), dim3(kRowThreads),
+                            0, rows_of(gate), rows_of(up), n, code_max_of(bits),
+                            divide_up(n, kGroupSize), out);
 }
 
 }  // namespace flexq

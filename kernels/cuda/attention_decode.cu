@@ -1,6 +1,6 @@
-// Attention of a decode step, one token per sequence, with what lies between the projections and it:
-// the rotation of q and k and the way of k and v into the cache. The bits of cuda_rope_store and
-// cuda_attention: a CTA's warps share the same 16 rows as there, piece by piece, and pieces are
+// Attention of a decode step, one token per sequence, with what lies between the projections and
+// it: the rotation of q and k and the way of k and v into the cache. The bits of cuda_rope_store
+// and cuda_attention: a CTA's warps share the same 16 rows as there, piece by piece, and pieces are
 // added as attention_combine adds them.
 //
 // Grid: (n_tokens * pieces, n_kv_heads), 4 warps. The CTA of a token's last piece, and it alone,
@@ -8,8 +8,8 @@
 // passes, so every CTA starts its copies of those before it waits for the projections. The last CTA
 // of a token and KV head to be done adds the pieces: a counter decides which CTA that is, not in
 // which order it adds. Counters are 0 before and after. Dynamic shared memory: a ring of kRing
-// tiles, K and V alternating (for int8: of codes, and one converted tile), what warps exchange, q as
-// fp16, and the new row of k and of v.
+// tiles, K and V alternating (for int8: of codes, and one converted tile), what warps exchange, q
+// as fp16, and the new row of k and of v.
 #include "kernels/cuda/attention_decode_shape.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/kv_rows.cuh"
@@ -48,8 +48,8 @@ struct DecodeShared {
   bool adds_pieces;
 };
 
-// Both elements of a rotated pair, products rounded separately as on the CPU. Not from the L1 cache:
-// the kernel before has written the row.
+// Both elements of a rotated pair, products rounded separately as on the CPU. Not from the L1
+// cache: the kernel before has written the row.
 __device__ inline float2 rotate_pair(const float* row, const float* cos, const float* sin,
                                      int32_t half, int32_t pair) {
   const float a = __ldcg(row + pair);
@@ -73,8 +73,7 @@ __device__ inline void stage_queries(const DecodeArgs& args, int64_t token, int6
   for (auto i = static_cast<int32_t>(threadIdx.x); i < n_pairs; i += kKvWarps * 32) {
     const int32_t head = i / half;
     const int32_t pair = i % half;
-    const float2 both =
-        rotate_pair(heads + head * args.rows.kv.head_dim, cos, sin, half, pair);
+    const float2 both = rotate_pair(heads + head * args.rows.kv.head_dim, cos, sin, half, pair);
     q[head * kStride + pair] = __float2half_rn(both.x);
     q[head * kStride + pair + half] = __float2half_rn(both.y);
   }

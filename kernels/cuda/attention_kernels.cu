@@ -237,8 +237,8 @@ cudaError_t launch_rows(const CudaLaunch& where, const CudaBatch& batch, Args ar
   const int64_t ctas = int64_t{args.tiles_per_run} * args.n_runs * args.n_pieces;
   if (ctas > INT32_MAX) return cudaErrorInvalidValue;
   const dim3 grid(static_cast<unsigned>(ctas), static_cast<unsigned>(args.kv.n_kv_heads));
-  return launch_overlapping(where, attend<kDim, kInt8, kTogether>, grid, dim3(kKvWarps * 32), shared_bytes,
-                args);
+  return launch_overlapping(where, attend<kDim, kInt8, kTogether>, grid, dim3(kKvWarps * 32),
+                            shared_bytes, args);
 }
 
 template <int kDim, bool kInt8>
@@ -308,10 +308,11 @@ cudaError_t cuda_attention(const CudaLaunch& where, const CudaBatch& batch, cons
   }
   const cudaError_t error = launch_attend(where, batch, args);
   if (error != cudaSuccess || !split) return error;
-  return launch_overlapping(where, attention_combine,
-                dim3(static_cast<unsigned>(batch.n_tokens), static_cast<unsigned>(n_heads)),
-                dim3(kCombineThreads), 0, args.scratch, batch.positions, out.data, out.stride,
-                kv.head_dim, args.scale_log2);
+  return launch_overlapping(
+      where, attention_combine,
+      dim3(static_cast<unsigned>(batch.n_tokens), static_cast<unsigned>(n_heads)),
+      dim3(kCombineThreads), 0, args.scratch, batch.positions, out.data, out.stride, kv.head_dim,
+      args.scale_log2);
 }
 
 int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t n_tokens,

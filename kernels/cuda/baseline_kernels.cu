@@ -54,9 +54,8 @@ __global__ void __launch_bounds__(kThreads)
 cudaError_t cuda_fill_random(const CudaLaunch& where, CudaRandom kind, uint32_t seed, void* data,
                              int64_t bytes) {
   constexpr int32_t kBlocksPerSm = 8;
-  return launch(where, fill_random_kernel,
-                dim3(static_cast<uint32_t>(where.n_sms * kBlocksPerSm)), dim3(kThreads), 0, kind,
-                seed, static_cast<uint32_t*>(data), bytes / 4);
+  return launch(where, fill_random_kernel, dim3(static_cast<uint32_t>(where.n_sms * kBlocksPerSm)),
+                dim3(kThreads), 0, kind, seed, static_cast<uint32_t*>(data), bytes / 4);
 }
 
 cudaError_t cuda_dequantize(const CudaLaunch& where, const int32_t* sums, const float* sx,

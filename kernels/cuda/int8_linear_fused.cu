@@ -10,8 +10,9 @@
 //            bulk copies of whole pieces, and leaves exact int32 dots and the scales of the weights
 //            in one of two buffers. mma.m16n8k32: weights are A, tokens the columns of B;
 //   others   add: the thread of an output adds the dots of a buffer to its sum in ascending groups.
-// They meet at mbarriers. No float sum is split, so the bits are those of the CPU and of every other
-// kernel. Dynamic shared memory: fused_shared_bytes(). N and K of any size: the layout pads both.
+// They meet at mbarriers. No float sum is split, so the bits are those of the CPU and of every
+// other kernel. Dynamic shared memory: fused_shared_bytes(). N and K of any size: the layout pads
+// both.
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/fused_linear_shape.h"
 #include "kernels/cuda/int8_unit.cuh"
@@ -322,8 +323,8 @@ __device__ inline void multiply(const FusedArgs& args, Ring<S>& ring, const uint
     mbarrier_wait(ring.full + ring.index * 8, ring.parity);
     if (lane < piece.n * (kRows / 2))
       scales = reinterpret_cast<const uint32_t*>(stage + S::kPieceCodes)[lane];
-    // All groups of a whole piece, without branches, so that they overlap; what a smaller piece has
-    // too many of is stale, and its dots go nowhere.
+      // All groups of a whole piece, without branches, so that they overlap; what a smaller piece
+      // has too many of is stale, and its dots go nowhere.
 #pragma unroll
     for (int32_t i = 0; i < S::kPieceGroups; ++i) {
       uint32_t a[16];
@@ -345,8 +346,8 @@ __device__ inline void multiply(const FusedArgs& args, Ring<S>& ring, const uint
     auto* to = reinterpret_cast<int32_t*>(buffers + buffer * S::kBufferBytes);
     const int32_t local = piece.first - walk.first;
     if (lane < piece.n * (kRows / 2)) {
-      reinterpret_cast<uint32_t*>(to + S::kRoundGroups * S::kGroupDots)[local * (kRows / 2) +
-                                                                        lane] = scales;
+      reinterpret_cast<uint32_t*>(to + S::kRoundGroups *
+                                           S::kGroupDots)[local * (kRows / 2) + lane] = scales;
     }
 #pragma unroll
     for (int32_t i = 0; i < S::kPieceGroups; ++i) {
@@ -454,15 +455,17 @@ __global__ void __launch_bounds__(S::kThreads, 2)
     const CudaQuantized quantized = {reinterpret_cast<int8_t*>(activations), token_scales,
                                      CodesOrder::kNatural};
     if constexpr (kInput == FusedInput::kNorm || kInput == FusedInput::kWideNorm) {
-      normalize_rows<kInput == FusedInput::kNorm ? 1 : 2>(args, warp, reinterpret_cast<float*>(shared + args.warp_sums), quantized);
+      normalize_rows<kInput == FusedInput::kNorm ? 1 : 2>(
+          args, warp, reinterpret_cast<float*>(shared + args.warp_sums), quantized);
     } else if constexpr (kInput == FusedInput::kRows) {
       quantize_rows(args, warp, quantized);
     } else {
       copy_codes<S>(args, activations, token_scales);
     }
     __syncthreads();
-    // Not earlier: the next kernel's ring would fill ahead of this one's input, and while the kernel
-    // before holds its room some multiprocessors would get two of the next one's CTAs, others none.
+    // Not earlier: the next kernel's ring would fill ahead of this one's input, and while the
+    // kernel before holds its room some multiprocessors would get two of the next one's CTAs,
+    // others none.
     let_next_kernel_start();
     multiply<S>(args, ring, activations, buffers, barriers);
   } else {
@@ -529,9 +532,8 @@ cudaError_t launch_source(const CudaLaunch& where, const FusedArgs& args) {
 
 template <int kBits>
 cudaError_t launch_codes(const CudaLaunch& where, const FusedArgs& args) {
-  return args.n_tokens == 1
-             ? launch_fused<FusedShape<kBits, 1>, FusedInput::kCodes>(where, args)
-             : launch_fused<FusedShape<kBits, 8>, FusedInput::kCodes>(where, args);
+  return args.n_tokens == 1 ? launch_fused<FusedShape<kBits, 1>, FusedInput::kCodes>(where, args)
+                            : launch_fused<FusedShape<kBits, 8>, FusedInput::kCodes>(where, args);
 }
 
 }  // namespace

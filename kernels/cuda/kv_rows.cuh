@@ -12,7 +12,7 @@ inline constexpr uint32_t kNotFiniteBits = 0x7f800000u;
 
 // Element i of a rotated row, products rounded separately as on the CPU.
 __device__ inline float rotated(const float* x, const float* cos, const float* sin, int32_t half,
-                         int32_t i) {
+                                int32_t i) {
   const int32_t pair = i < half ? i : i - half;
   const float a = x[pair];
   const float b = x[pair + half];
@@ -24,8 +24,8 @@ __device__ inline float rotated(const float* x, const float* cos, const float* s
 // CPU: scale = fp16(max(amax / 127, 1e-5)), code = clamp(round_half_even(x / scale), -127, 127); a
 // row with NaN or infinity has codes 0 and scale NaN.
 template <typename Element>
-__device__ inline void store_int8(const Element& element, int32_t head_dim, int8_t* codes, uint16_t* scale,
-                           int32_t lane) {
+__device__ inline void store_int8(const Element& element, int32_t head_dim, int8_t* codes,
+                                  uint16_t* scale, int32_t lane) {
   uint32_t amax_bits = 0;
   for (int32_t i = lane; i < head_dim; i += 32)
     amax_bits = max(amax_bits, __float_as_uint(element(i)) & 0x7fffffffu);
@@ -46,7 +46,7 @@ __device__ inline void store_int8(const Element& element, int32_t head_dim, int8
 
 template <typename Element>
 __device__ inline void store_row(const CudaKv& kv, const Element& element, int32_t slot_in_page,
-                          uint8_t* head, int32_t lane) {
+                                 uint8_t* head, int32_t lane) {
   if (kv.int8) {
     auto* scales = reinterpret_cast<uint16_t*>(head + int64_t{kv.page_tokens} * kv.head_dim);
     store_int8(element, kv.head_dim,

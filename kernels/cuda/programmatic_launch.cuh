@@ -1,8 +1,9 @@
-// Programmatic dependent launch: a kernel queued by launch_overlapping() starts as soon as every CTA
-// of the kernel before it has called let_next_kernel_start() or has ended, and what it does before
-// wait_for_kernel_before() overlaps that kernel. Weights, token positions and block tables may be
-// read there: nothing on the stream writes them during a pass. Everything else, reading and writing,
-// comes after the wait, which also covers all kernels before that one, since they wait as well.
+// Programmatic dependent launch: a kernel queued by launch_overlapping() starts as soon as every
+// CTA of the kernel before it has called let_next_kernel_start() or has ended, and what it does
+// before wait_for_kernel_before() overlaps that kernel. Weights, token positions and block tables
+// may be read there: nothing on the stream writes them during a pass. Everything else, reading and
+// writing, comes after the wait, which also covers all kernels before that one, since they wait as
+// well.
 #pragma once
 
 namespace flexq {

@@ -69,7 +69,7 @@ cudaError_t cuda_rope_store(const CudaLaunch& where, const CudaBatch& batch, con
   const dim3 grid(static_cast<unsigned>(batch.n_tokens),
                   static_cast<unsigned>((slots + kWarpsPerCta - 1) / kWarpsPerCta));
   return launch_overlapping(where, rope_store, grid, dim3(kWarpsPerCta * 32), 0,
-                RopeStoreArgs{batch, kv, n_heads, q, k, v});
+                            RopeStoreArgs{batch, kv, n_heads, q, k, v});
 }
 
 }  // namespace flexq

@@ -48,9 +48,9 @@ __device__ inline uint32_t magnitude_bits(float value) {
   return __float_as_uint(value) & 0x7fffffffu;
 }
 
-// The low byte of the code of one value: rint(x / scale) with an IEEE division. The product with the
-// inverse is within 2^-15 of that quotient (|x / scale| <= 128), so the division is needed only where
-// the product is that close to the border between two codes.
+// The low byte of the code of one value: rint(x / scale) with an IEEE division. The product with
+// the inverse is within 2^-15 of that quotient (|x / scale| <= 128), so the division is needed only
+// where the product is that close to the border between two codes.
 __device__ inline uint32_t quantize_value(float value, float scale, float inverse,
                                           int32_t code_max) {
   float quotient = __fmul_rn(value, inverse);

@@ -77,7 +77,7 @@ ListScratch carve(uint8_t* scratch, int64_t n_lists) {
 cudaError_t cuda_find_nonfinite(const CudaLaunch& where, CudaRows rows, int64_t n, int64_t n_rows,
                                 int32_t* flags) {
   return launch_overlapping(where, sampling::find_nonfinite, dim3(static_cast<unsigned>(n_rows)),
-                dim3(sampling::kRowThreads), 0, rows.data, rows.stride, n, flags);
+                            dim3(sampling::kRowThreads), 0, rows.data, rows.stride, n, flags);
 }
 
 cudaError_t cuda_log_probs(const CudaLaunch& where, CudaRows logits, int64_t n_vocab,
