@@ -19,6 +19,7 @@
 #include "kernels/cuda/int8_linear_dp4a.h"
 #include "kernels/cuda/int8_linear_prefill.h"
 #include "kernels/cuda/int8_linear_wgmma.h"
+#include "kernels/cuda/linear_configs.h"
 
 namespace {
 
@@ -191,13 +192,11 @@ class Bench {
         for (const WgmmaTile tile : kWgmmaTiles) {
           const WgmmaShape shape = wgmma_shape(tile);
           if (shape.stretches ? shape.tokens < n_tokens : n_tokens <= 32) continue;
-          report("wgmma " + std::to_string(shape.warpgroups * 64) + "x" +
-                     std::to_string(shape.tokens) + (shape.stretches ? " walking" : ""),
-                 [&] {
-                   const CudaLinearPart part = {matrix, nullptr, {out, args.out_stride}};
-                   return int8_linear_wgmma(launch_, {&part, 1}, {x, x_scales, CodesOrder::kTensor},
-                                            n_tokens, CudaStore::kSet, tile);
-                 });
+          report(config_name({.kernel = LinearKernel::kInt8Wgmma, .wgmma = tile}), [&] {
+            const CudaLinearPart part = {matrix, nullptr, {out, args.out_stride}};
+            return int8_linear_wgmma(launch_, {&part, 1}, {x, x_scales, CodesOrder::kTensor},
+                                     n_tokens, CudaStore::kSet, tile);
+          });
         }
       }
       if (n_tokens <= kInt8DecodeMaxTokens) {

@@ -59,6 +59,12 @@ cudaError_t int8_linear_wgmma(const CudaLaunch& launch, std::span<const CudaLine
       return launch_tile<WgmmaTile::kWalk128x32>(launch, args, x.codes, bits);
     case WgmmaTile::kWalk128x64:
       return launch_tile<WgmmaTile::kWalk128x64>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk192x16:
+      return launch_tile<WgmmaTile::kWalk192x16>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk192x32:
+      return launch_tile<WgmmaTile::kWalk192x32>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk192x64:
+      return launch_tile<WgmmaTile::kWalk192x64>(launch, args, x.codes, bits);
     case WgmmaTile::kWalk256x16:
       return launch_tile<WgmmaTile::kWalk256x16>(launch, args, x.codes, bits);
     case WgmmaTile::kWalk256x32:
@@ -67,8 +73,12 @@ cudaError_t int8_linear_wgmma(const CudaLaunch& launch, std::span<const CudaLine
       return launch_tile<WgmmaTile::kTile128x64>(launch, args, x.codes, bits);
     case WgmmaTile::kTile128x128:
       return launch_tile<WgmmaTile::kTile128x128>(launch, args, x.codes, bits);
-    case WgmmaTile::kTile128x192:
-      return launch_tile<WgmmaTile::kTile128x192>(launch, args, x.codes, bits);
+    case WgmmaTile::kTile192x128:
+      return launch_tile<WgmmaTile::kTile192x128>(launch, args, x.codes, bits);
+    case WgmmaTile::kTile128x256:
+      return launch_tile<WgmmaTile::kTile128x256>(launch, args, x.codes, bits);
+    case WgmmaTile::kPair128x256:
+      return launch_tile<WgmmaTile::kPair128x256>(launch, args, x.codes, bits);
   }
   return cudaErrorInvalidValue;
 }

@@ -14,10 +14,10 @@
 // cp.async. Stages of shared memory hold S::kStageGroups groups each and are handed over by
 // mbarriers. Registers move from the first warpgroup to the others.
 //
-// A warpgroup always has one wgmma more under way than it is scaling: the integers of one step
-// (S::kStepTokens tokens of one group) are converted, scaled and added while the tensor cores fill
-// the other set. The next group's weights are unpacked meanwhile. wgmma reads registers until it is
-// waited for, so operands are held (hold_registers) up to that point.
+// A warpgroup multiplies one step (S::kStepTokens tokens of one group), waits for it, converts,
+// scales and adds its integers; the other warpgroups keep the tensor cores busy meanwhile. Where
+// registers allow, the next group's weights are unpacked while the last step runs. wgmma reads
+// registers until it is waited for, so operands are held (hold_registers) up to that point.
 //
 // In a cluster of 2 both CTAs have the same tokens and different rows: each fetches half of the
 // tokens for both.
@@ -76,12 +76,15 @@ struct WgmmaTraits {
   static_assert(kStages >= 2, "one stage is filled while another is read");
   static constexpr int kStageGroups = kShape.stage_groups;
   static constexpr int kCluster = kShape.cluster;
+  static constexpr bool kGates = kShape.gates();
   static constexpr bool kStretches = kShape.stretches;
+  // Three warpgroups have no registers for two.
+  static constexpr int kWeightSets = kWarpgroups == 3 ? 1 : 2;
   static constexpr int kThreads = kShape.threads();
 
   // Of a multiprocessor's 64 Ki registers, in eights.
   static constexpr int kLaunchRegisters = 65536 / kThreads / 8 * 8;
-  // Copying spills with 24, multiplying with fewer than 240 at 96 sums or with four warpgroups.
+  // Copying spills a little with 24, but leaves multiplying the registers it needs.
   static constexpr int kCopyRegisters = kWarpgroups > 2 || kTokens > 128 ? 24 : 40;
   static constexpr int kSpread =
       (kLaunchRegisters * kThreads - kCopyRegisters * kCopyThreads) / (kWarpgroups * 128) / 8 * 8;
@@ -106,7 +109,6 @@ struct WgmmaTraits {
   static_assert(kStageGroups == 1 || kStageGroups == 2, "a stage is one phase or both");
   static_assert(kUnits * kStageGroups * 2 <= kScaleThreads && kUnits < 32,
                 "one piece of weight scales per thread, one unit per lane");
-  static_assert(kWarpgroups == 1 || kWarpgroups % 2 == 0, "gate and up are halves, or neither");
   static_assert(!kStretches || kCluster == 1, "stretches share nothing");
 };
 
@@ -312,9 +314,9 @@ __device__ void copy_scales(const WgmmaArgs& args, uint32_t shared,
 template <typename S>
 struct Accumulators {
   float sums[S::kSteps][S::kStepValues];
-  int32_t dots[2][S::kStepValues];  // of a step being scaled and of one being multiplied
-  uint32_t weights[2][16];          // of even and of odd groups
-  float row_scales[2][2];           // of rows lane / 4 and lane / 4 + 8
+  int32_t dots[S::kStepValues];          // of a step
+  uint32_t weights[S::kWeightSets][16];  // of a group; of even and of odd groups
+  float row_scales[2][2];                // of rows lane / 4 and lane / 4 + 8, likewise
 };
 
 template <typename S>
@@ -331,7 +333,6 @@ class Multiplier {
     multiplier_ = multiplier;
     mbarrier_wait(barriers_.full + ring_.stage * 8, ring_.parity);
     load_weights<0>(ring_, acc);
-    start<0>(acc.dots[0], acc.weights[0], ring_, 0);
     int32_t group = 0;
     for (; group + 2 < n_groups; group += 2) {
       multiply_group<0, true>(acc);
@@ -346,15 +347,18 @@ class Multiplier {
   }
 
  private:
+  // Phase: whether a group's number in its item is even or odd.
   template <int kPhase>
   static constexpr int kPlace = S::kStageGroups == 2 ? kPhase : 0;  // of a group in its stage
+  template <int kPhase>
+  static constexpr int kSet = kPhase % S::kWeightSets;
 
   // Unpacks the unit and reads its scales.
   template <int kPhase>
   __device__ void load_weights(const StageRing<S>& ring, Accumulators<S>& acc) {
     const int32_t place = unit_index_ * S::kStageGroups + kPlace<kPhase>;
     load_unit<S::kBits>(shared_ + S::kCodes + ring.stage * S::kStageCodes + place * S::kUnitBytes,
-                        lane_, acc.weights[kPhase]);
+                        lane_, acc.weights[kSet<kPhase>]);
     const auto* scales =
         reinterpret_cast<const uint16_t*>(shared_ + S::kScales + ring.stage * S::kStageScales +
                                           place * kUnitScaleBytes) +
@@ -366,10 +370,10 @@ class Multiplier {
   // Starts the products of one step.
   template <int kPhase>
   __device__ void start(int32_t (&dots)[S::kStepValues], const uint32_t (&weights)[16],
-                        const StageRing<S>& ring, int32_t step) {
+                        int32_t step) {
     const uint64_t tokens =
         wgmma_tokens(shared_address(shared_) +
-                     (ring.stage * S::kStageGroups + kPlace<kPhase>)*S::kGroupTokenBytes +
+                     (ring_.stage * S::kStageGroups + kPlace<kPhase>)*S::kGroupTokenBytes +
                      step * S::kStepTokens * kTokenBytes);
     wgmma_fence();
 #pragma unroll
@@ -378,6 +382,7 @@ class Multiplier {
     wgmma_commit();
   }
 
+  // Adds the dots of one step to its sums.
   template <int kPhase>
   __device__ void scale(const int32_t (&dots)[S::kStepValues], float (&sums)[S::kStepValues],
                         const float (&row_scales)[2], int32_t step) {
@@ -399,12 +404,12 @@ class Multiplier {
     }
   }
 
-  // Scales the steps of the next group, of which the first is under way. kMore: another group
-  // follows, whose first step is then under way.
+  // kMore: another group follows, whose weights are unpacked meanwhile.
   template <int kPhase, bool kMore>
   __device__ void multiply_group(Accumulators<S>& acc) {
     constexpr int kNext = kPhase ^ 1;
     constexpr bool kSameStage = S::kStageGroups == 2 && kPhase == 0 && kMore;
+    auto& weights = acc.weights[kSet<kPhase>];
     StageRing<S> next = ring_;
     if constexpr (!kSameStage) next.next();
     const auto load_next = [&] {
@@ -413,23 +418,16 @@ class Multiplier {
         load_weights<kNext>(next, acc);
       }
     };
-    if constexpr (S::kSteps == 1) load_next();
 #pragma unroll
     for (int step = 0; step < S::kSteps; ++step) {
-      const int now = (kPhase * S::kSteps + step) % 2;
-      if (step + 1 < S::kSteps) {
-        start<kPhase>(acc.dots[now ^ 1], acc.weights[kPhase], ring_, step + 1);
-        if (step + 2 == S::kSteps) load_next();
-        wgmma_wait<1>();
-      } else if constexpr (kMore) {
-        start<kNext>(acc.dots[now ^ 1], acc.weights[kNext], next, 0);
-        wgmma_wait<1>();
-      } else {
-        wgmma_wait<0>();
-      }
-      hold_registers(acc.dots[now]);
-      if (step + 1 == S::kSteps) hold_registers(acc.weights[kPhase]);
-      scale<kPhase>(acc.dots[now], acc.sums[step], acc.row_scales[kPhase], step);
+      const bool last = step + 1 == S::kSteps;
+      start<kPhase>(acc.dots, weights, step);
+      if (last && S::kWeightSets == 2) load_next();
+      wgmma_wait<0>();
+      hold_registers(acc.dots);
+      if (last) hold_registers(weights);
+      if (last && S::kWeightSets == 1) load_next();
+      scale<kPhase>(acc.dots, acc.sums[step], acc.row_scales[kPhase], step);
       hold_registers(acc.sums[step]);
     }
     if constexpr (!kSameStage) release();
@@ -590,8 +588,7 @@ __device__ void multiply_items(const WgmmaArgs& args, uint8_t* shared, int32_t w
   Accumulators<S> acc;
 #pragma unroll
   for (int i = 0; i < S::kStepValues; ++i) {
-    acc.dots[0][i] = 0;
-    acc.dots[1][i] = 0;
+    acc.dots[i] = 0;
   }
   for (WgmmaItems<S> items(args); items.more(); items.next()) {
     const WgmmaItem item = items.item();
@@ -603,7 +600,7 @@ __device__ void multiply_items(const WgmmaArgs& args, uint8_t* shared, int32_t w
         acc.sums[step][i] = 0;
     }
     multiplier.multiply(args.n_groups, args.parts[unit.part].multiplier, acc);
-    if constexpr (S::kWarpgroups > 1) {
+    if constexpr (S::kGates) {
       if (args.store == CudaStore::kSiluMul) {
         store_silu<S>(args, item, unit, unit_index / 4,
                       reinterpret_cast<float*>(shared + S::kExchange), acc.sums);
@@ -665,7 +662,7 @@ __global__ void FLEXQ_CLUSTER_OF_2 __launch_bounds__(S::kThreads, 1)
 template <int kBits, WgmmaShape kShape>
 cudaError_t launch_wgmma(const CudaLaunch& where, const WgmmaArgs& args, const int8_t* x_codes) {
   using S = WgmmaTraits<kBits, kShape>;
-  if (S::kWarpgroups == 1 && args.store == CudaStore::kSiluMul) return cudaErrorInvalidValue;
+  if (!kShape.gates() && args.store == CudaStore::kSiluMul) return cudaErrorInvalidValue;
   CUtensorMap tokens;
   const cudaError_t error = where.runtime->encode_byte_map(
       &tokens, x_codes, args.n_tokens, int64_t{args.n_groups} * cuda_int8::kGroupSize,

@@ -33,7 +33,8 @@ void add_wgmma(const LinearProblem& problem, std::vector<LinearConfig>& configs)
   for (const WgmmaTile tile : kWgmmaTiles) {
     const WgmmaShape shape = wgmma_shape(tile);
     // Who walks a stretch of all rows meets one tile of tokens.
-    if (!shape.stretches || problem.n_tokens <= shape.tokens)
+    const bool fits = !shape.stretches || problem.n_tokens <= shape.tokens;
+    if (fits && (shape.gates() || !problem.gated))
       configs.push_back({.kernel = LinearKernel::kInt8Wgmma, .wgmma = tile});
   }
 }
@@ -70,7 +71,10 @@ std::string config_name(const LinearConfig& config) {
              std::to_string(tile_tokens(config.tile));
     case LinearKernel::kInt8Wgmma: {
       const WgmmaShape shape = wgmma_shape(config.wgmma);
-      return std::string("wgmma ") + (shape.stretches ? "walk " : "tile ") +
+      return std::string("wgmma ") +
+             (shape.stretches      ? "walk "
+              : shape.cluster == 2 ? "pair "
+                                   : "tile ") +
              std::to_string(shape.warpgroups * 64) + "x" + std::to_string(shape.tokens);
     }
   }

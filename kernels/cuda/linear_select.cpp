@@ -83,53 +83,61 @@ bool fits(const LinearProblem& problem, const SelectRow& row) {
 
 // --- wgmma ---------------------------------------------------------------------------------------
 
-// Few tokens: the first row that fits is taken. Times are of an H100 (3.09 TB/s), in microseconds.
+// Few tokens: the first row that fits is taken; gate and up need a tile that does both. Times are
+// of an H200 (4.62 TB/s), in microseconds.
 struct WalkRow {
   int64_t max_tokens;
   int64_t max_blocks;  // of 16 rows per multiprocessor
-  bool gated;          // can do gate and up, which two warpgroups share
   WgmmaTile tile;
   const char* reason;
 };
 constexpr WalkRow kWalks[] = {
-    {16, 4, false, WgmmaTile::kWalk64x16, "no warpgroup multiplies rows that are not there"},
-    {16, 8, true, WgmmaTile::kWalk128x16, "12288x4096: 16.6 against 19.8 with 256 rows"},
-    {16, kAny, true, WgmmaTile::kWalk256x16, "22016x4096: 27.6 against 30.1 with 128 rows"},
-    {32, 4, false, WgmmaTile::kWalk64x32, "no warpgroup multiplies rows that are not there"},
-    {32, 8, true, WgmmaTile::kWalk128x32, "8192x28672: 70 against 126 with 256 rows"},
-    {32, kAny, true, WgmmaTile::kWalk256x32, "57344x8192: 131 against 135 with 128 rows"},
-    {64, 4, false, WgmmaTile::kWalk64x64, "8192x28672: 68 against 94 with 128 rows"},
-    {64, 8, true, WgmmaTile::kWalk128x64, "12288x4096: 19.3 against 22.8 with 64 rows"},
-    {64, kAny, false, WgmmaTile::kWalk64x64, "57344x8192: 141 against 146 with 128 rows"},
-    {64, kAny, true, WgmmaTile::kWalk128x64, "gate and up"},
-    {128, 4, false, WgmmaTile::kWalk64x128, "8192x28672: 91 against 104 in tiles"},
-    {128, 8, true, WgmmaTile::kTile128x128, "12288x4096: 26.6 against 30.4 walking"},
-    {128, kAny, false, WgmmaTile::kWalk64x128, "22016x4096: 44 against 48 in tiles"},
+    {16, 4, WgmmaTile::kWalk64x16, "no warpgroup multiplies rows that are not there"},
+    {16, 8, WgmmaTile::kWalk128x16, "12288x4096: 12.6 against 13.8 with 192 rows"},
+    {16, 12, WgmmaTile::kWalk192x16, "22016x4096: 20.4 against 21.1 with 256 rows"},
+    {16, kAny, WgmmaTile::kWalk256x16, "57344x8192: 90 against 94 with 128 rows"},
+    {32, 4, WgmmaTile::kWalk64x32, "no warpgroup multiplies rows that are not there"},
+    {32, 8, WgmmaTile::kWalk128x32, "12288x4096: 13.2 against 15.9 with 64 rows"},
+    {32, 12, WgmmaTile::kWalk192x32, "22016x4096: 21.6 against 23.4 with 256 rows"},
+    {32, kAny, WgmmaTile::kWalk256x32, "57344x8192: 94 against 99 with 128 rows"},
+    {64, 4, WgmmaTile::kWalk64x64, "8192x28672: 59 against 94 with 128 rows"},
+    {64, 8, WgmmaTile::kWalk128x64, "12288x4096: 16.8 against 19.6 with 64 rows"},
+    {64, 12, WgmmaTile::kWalk192x64, "22016x4096: 24.6 against 28.4 with 64 rows"},
+    {64, kAny, WgmmaTile::kWalk128x64, "57344x8192: 113 against 122 in tiles"},
+    {128, 4, WgmmaTile::kWalk64x128, "8192x28672: 89 against 106 in tiles"},
+    {128, 8, WgmmaTile::kTile128x128, "12288x4096: 25.7 against 30.0 walking"},
+    {128, 12, WgmmaTile::kTile192x128, "22016x4096: 38.6 against 43.8 walking"},
+    {128, kAny, WgmmaTile::kWalk64x128, "57344x8192: 178 against 186 in tiles"},
 };
 
 // More tokens: the tile whose waves take the least time. Nanoseconds of a group, measured at 1024
-// to 4096 tokens on an H100.
+// to 4096 tokens on an H200.
 struct TileRow {
   WgmmaTile tile;
+  int64_t min_cols;
   int64_t group_ns;
   const char* reason;
 };
 constexpr TileRow kTiles[] = {
-    {WgmmaTile::kTile128x192, 1010, "most products per byte: 57344x8192, 4096 tokens, 808 TOPS"},
-    {WgmmaTile::kTile128x128, 730, "fuller waves: 57344x8192, 1024 tokens, 788 TOPS"},
-    {WgmmaTile::kTile128x64, 490, "more CTAs: 4096x4096, 256 tokens, 17 us against 25"},
+    {WgmmaTile::kPair128x256, 8192, 1283, "57344x8192, 2048 tokens: 2281 us against 2335 alone"},
+    {WgmmaTile::kTile128x256, 0, 1290, "22016x4096, 2048 tokens: 471 us against 498 in pairs"},
+    {WgmmaTile::kTile192x128, 0, 1038, "fuller waves: 12288x4096, 256 tokens, 38 us against 45"},
+    {WgmmaTile::kTile128x128, 0, 709, "fuller waves: 57344x8192, 256 tokens, 307 us against 326"},
+    {WgmmaTile::kTile128x64, 0, 462, "more CTAs: 4096x4096, 256 tokens, 18 us against 25"},
 };
 
 LinearConfig select_wgmma(const LinearProblem& problem) {
   const int64_t blocks = divide_up(problem.n_rows, cuda_int8::kUnitRows);
+  const auto can = [&](WgmmaTile tile) { return !problem.gated || wgmma_shape(tile).gates(); };
   for (const WalkRow& row : kWalks) {
     if (problem.n_tokens <= row.max_tokens && divide_up(blocks, problem.n_sms) <= row.max_blocks &&
-        (row.gated || !problem.gated))
+        can(row.tile))
       return {.kernel = LinearKernel::kInt8Wgmma, .wgmma = row.tile, .reason = row.reason};
   }
   const TileRow* best = nullptr;
   int64_t least = kAny;
   for (const TileRow& row : kTiles) {
+    if (problem.n_cols < row.min_cols || !can(row.tile)) continue;
     const WgmmaShape shape = wgmma_shape(row.tile);
     const int64_t row_tiles =
         divide_up(blocks, int64_t{shape.units()} * shape.cluster) * shape.cluster;

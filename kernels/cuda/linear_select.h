@@ -40,7 +40,7 @@ constexpr int64_t tile_ctas_per_sm(Int8Tile tile) {
 }
 
 // Rows x tokens that a CTA of the wgmma kernel works on at a time: walking a stretch of all rows
-// (few tokens), or in tiles.
+// (few tokens), or in tiles, or in tiles of which two CTAs in a cluster share the tokens.
 enum class WgmmaTile : int32_t {
   kWalk64x16,
   kWalk64x32,
@@ -49,17 +49,24 @@ enum class WgmmaTile : int32_t {
   kWalk128x16,
   kWalk128x32,
   kWalk128x64,
+  kWalk192x16,
+  kWalk192x32,
+  kWalk192x64,
   kWalk256x16,
   kWalk256x32,
   kTile128x64,
   kTile128x128,
-  kTile128x192,
+  kTile192x128,
+  kTile128x256,
+  kPair128x256,
 };
 inline constexpr WgmmaTile kWgmmaTiles[] = {
-    WgmmaTile::kWalk64x16,  WgmmaTile::kWalk64x32,   WgmmaTile::kWalk64x64,
-    WgmmaTile::kWalk64x128, WgmmaTile::kWalk128x16,  WgmmaTile::kWalk128x32,
-    WgmmaTile::kWalk128x64, WgmmaTile::kWalk256x16,  WgmmaTile::kWalk256x32,
-    WgmmaTile::kTile128x64, WgmmaTile::kTile128x128, WgmmaTile::kTile128x192};
+    WgmmaTile::kWalk64x16,   WgmmaTile::kWalk64x32,   WgmmaTile::kWalk64x64,
+    WgmmaTile::kWalk64x128,  WgmmaTile::kWalk128x16,  WgmmaTile::kWalk128x32,
+    WgmmaTile::kWalk128x64,  WgmmaTile::kWalk192x16,  WgmmaTile::kWalk192x32,
+    WgmmaTile::kWalk192x64,  WgmmaTile::kWalk256x16,  WgmmaTile::kWalk256x32,
+    WgmmaTile::kTile128x64,  WgmmaTile::kTile128x128, WgmmaTile::kTile192x128,
+    WgmmaTile::kTile128x256, WgmmaTile::kPair128x256};
 
 // Steps are as wide as registers allow without spilling. Two groups in a stage make pieces of 3 KB.
 constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
@@ -72,23 +79,33 @@ constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
     case WgmmaTile::kWalk64x64:
       return {1, 64, 64, 6, 2, 1, kStretches};
     case WgmmaTile::kWalk64x128:
-      return {1, 128, 64, 4, 2, 1, kStretches};
+      return {1, 128, 128, 4, 2, 1, kStretches};
     case WgmmaTile::kWalk128x16:
       return {2, 16, 16, 4, 2, 1, kStretches};
     case WgmmaTile::kWalk128x32:
       return {2, 32, 32, 5, 2, 1, kStretches};
     case WgmmaTile::kWalk128x64:
-      return {2, 64, 32, 4, 2, 1, kStretches};
+      return {2, 64, 64, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk192x16:
+      return {3, 16, 16, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk192x32:
+      return {3, 32, 32, 4, 2, 1, kStretches};
+    case WgmmaTile::kWalk192x64:
+      return {3, 64, 64, 3, 2, 1, kStretches};
     case WgmmaTile::kWalk256x16:
       return {4, 16, 16, 6, 1, 1, kStretches};
     case WgmmaTile::kWalk256x32:
-      return {4, 32, 16, 3, 2, 1, kStretches};
+      return {4, 32, 32, 3, 2, 1, kStretches};
     case WgmmaTile::kTile128x64:
-      return {2, 64, 32, 8, 1, 1};
+      return {2, 64, 64, 8, 1, 1};
     case WgmmaTile::kTile128x128:
-      return {2, 128, 64, 6, 1, 2};
-    case WgmmaTile::kTile128x192:
-      return {2, 192, 64, 5, 1, 2};
+      return {2, 128, 128, 6, 1, 1};
+    case WgmmaTile::kTile192x128:
+      return {3, 128, 64, 6, 1, 1};
+    case WgmmaTile::kTile128x256:
+      return {2, 256, 64, 4, 1, 1};
+    case WgmmaTile::kPair128x256:
+      return {2, 256, 64, 4, 1, 2};
   }
   return {};
 }

@@ -22,6 +22,8 @@ struct WgmmaShape {
 
   constexpr int32_t units() const { return warpgroups * 4; }  // of 16 rows
   constexpr int32_t threads() const { return (warpgroups + 1) * 128; }
+  // silu(gate) * up: half of the warpgroups has gate, the other half up.
+  constexpr bool gates() const { return warpgroups % 2 == 0; }
 };
 
 // Outputs that each thread of a pair of warpgroups hands over at a time for silu(gate) * up.

@@ -128,11 +128,12 @@ TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a
 }
 
 TEST_CASE("linear_select: the wgmma kernel's shapes follow tokens and rows") {
-  const auto tile = [](int64_t n_rows, int64_t n_tokens, bool gated = false) {
+  const auto tile = [](int64_t n_rows, int64_t n_tokens, bool gated = false,
+                       int64_t n_cols = 4096) {
     const LinearConfig config = select_linear({.sm = 90,
                                                .n_sms = 132,
                                                .n_rows = n_rows,
-                                               .n_cols = 4096,
+                                               .n_cols = n_cols,
                                                .n_tokens = n_tokens,
                                                .gated = gated});
     CHECK(config.kernel == LinearKernel::kInt8Wgmma);
@@ -142,13 +143,16 @@ TEST_CASE("linear_select: the wgmma kernel's shapes follow tokens and rows") {
   CHECK(tile(4096, 17, true) == WgmmaTile::kWalk128x32);
   CHECK(tile(12288, 16) == WgmmaTile::kWalk128x16);
   CHECK(tile(57344, 32) == WgmmaTile::kWalk256x32);
-  CHECK(tile(57344, 64) == WgmmaTile::kWalk64x64);
-  CHECK(tile(57344, 64, true) == WgmmaTile::kWalk128x64);
+  CHECK(tile(22016, 16) == WgmmaTile::kWalk192x16);
+  CHECK(tile(22016, 16, true) == WgmmaTile::kWalk256x16);
+  CHECK(tile(57344, 64) == WgmmaTile::kWalk128x64);
   CHECK(tile(4096, 65) == WgmmaTile::kWalk64x128);
   CHECK(tile(12288, 128) == WgmmaTile::kTile128x128);
   CHECK(tile(4096, 129) == WgmmaTile::kTile128x64);
-  CHECK(tile(4096, 1024) == WgmmaTile::kTile128x128);
-  CHECK(tile(57344, 4096) == WgmmaTile::kTile128x192);
+  CHECK(tile(12288, 256) == WgmmaTile::kTile192x128);
+  CHECK(tile(12288, 256, true) == WgmmaTile::kTile128x256);
+  CHECK(tile(4096, 1024) == WgmmaTile::kTile128x256);
+  CHECK(tile(57344, 4096, false, 8192) == WgmmaTile::kPair128x256);
 }
 
 TEST_CASE("linear_select: every shape of the wgmma kernel fits a multiprocessor of Hopper") {
@@ -165,7 +169,7 @@ TEST_CASE("linear_select: bit planes go to the binary kernel, one token on an H2
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Decode);
   problem.n_tokens = 2048;
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Wgmma);
-  CHECK(select_linear(problem).wgmma == WgmmaTile::kTile128x128);
+  CHECK(select_linear(problem).wgmma == WgmmaTile::kTile128x256);
   problem.sm = 80;
   CHECK(select_linear(problem).kernel == LinearKernel::kInt8Prefill);
   CHECK(select_linear(problem).tile == Int8Tile::k128x64);

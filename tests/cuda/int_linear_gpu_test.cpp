@@ -253,7 +253,7 @@ TEST_CASE("int_linear: every tile of the wgmma kernel, tokens around its edges")
       for (const int64_t n_tokens : {edge - 1, edge, edge + 1}) {
         if (shape.stretches && n_tokens > shape.tokens) continue;
         for (const CudaStore store : {CudaStore::kSet, CudaStore::kAdd, CudaStore::kSiluMul}) {
-          if (store == CudaStore::kSiluMul && shape.warpgroups == 1) continue;
+          if (store == CudaStore::kSiluMul && !shape.gates()) continue;
           // One group, an odd and an even number; rows of one unit and of more than all CTAs have.
           const int64_t groups = round % 5 + 1;
           const int64_t n_rows = round % 7 == 6 ? 16 * 300 + 3 : random.integer(1, 700);
@@ -276,7 +276,7 @@ TEST_CASE("int_linear: one product of each wgmma tile") {
   for (const WgmmaTile tile : kWgmmaTiles) {
     const WgmmaShape shape = wgmma_shape(tile);
     check_joint(launch, CudaFamily::kInt8, random, kPrecisions[1], {300, 300}, 1100, shape.tokens,
-                shape.warpgroups == 1 ? CudaStore::kAdd : CudaStore::kSiluMul, &tile);
+                shape.gates() ? CudaStore::kSiluMul : CudaStore::kAdd, &tile);
   }
 }
 
