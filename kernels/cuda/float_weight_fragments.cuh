@@ -337,7 +337,7 @@ struct Fragments<WeightFormat::kInt8Group> {
   }
 };
 
-// words: the two words of nibbles and the word of crumbs of a step. The floats are 4 * q.
+// words: the three words of a step. The floats are 4 * q.
 template <>
 struct Fragments<WeightFormat::kInt6Group> {
   static constexpr bool kHasGroupScales = true;
@@ -345,9 +345,7 @@ struct Fragments<WeightFormat::kInt6Group> {
   static constexpr int kStageWords = 3;
   static constexpr int kStageBytes = 384;
   static constexpr int kGroupBytes = 1536;
-  static constexpr bool kHalvesApart = false;  // crumbs come with the second half
-  static constexpr uint32_t kNibbles = 0xf0f0f0f0u;
-  static constexpr uint32_t kCrumbs = 0x0c0c0c0cu;
+  static constexpr bool kHalvesApart = false;  // the third words come with the second half
   using Source = UnitSource<cuda_int8::kUnitBytes6>;
 
   __device__ static Source source(const LinearArgs& args, int64_t block, int lane) {
@@ -366,12 +364,12 @@ struct Fragments<WeightFormat::kInt6Group> {
   __device__ static void read_half(const uint8_t* shared, int half, int lane,
                                    uint32_t (&words)[2][kStageWords]) {
     const uint8_t* from = shared + lane * 16;
-    const uint4 nibbles = *reinterpret_cast<const uint4*>(from + half * 512);
-    const uint2 crumbs = *reinterpret_cast<const uint2*>(from + 1024 + half * 8);
-    words[0][0] = nibbles.x, words[0][1] = nibbles.y, words[0][2] = crumbs.x;
-    words[1][0] = nibbles.z, words[1][1] = nibbles.w, words[1][2] = crumbs.y;
+    const uint4 first = *reinterpret_cast<const uint4*>(from + half * 512);
+    const uint2 third = *reinterpret_cast<const uint2*>(from + 1024 + half * 8);
+    words[0][0] = first.x, words[0][1] = first.y, words[0][2] = third.x;
+    words[1][0] = first.z, words[1][1] = first.w, words[1][2] = third.y;
   }
-  // 8 bytes of nibbles, then 4 of crumbs.
+  // 8 bytes of two words, then 4 of the third.
   __device__ static void copy_stage(const Source& source, int group, int stage, int lane,
                                     uint8_t* shared) {
     const uint8_t* from = source.group(group);
@@ -380,18 +378,19 @@ struct Fragments<WeightFormat::kInt6Group> {
   }
   __device__ static void read_stage(const uint8_t* shared, int lane,
                                     uint32_t (&words)[kStageWords]) {
-    const uint2 nibbles = *reinterpret_cast<const uint2*>(shared + lane * 8);
-    words[0] = nibbles.x;
-    words[1] = nibbles.y;
+    const uint2 first = *reinterpret_cast<const uint2*>(shared + lane * 8);
+    words[0] = first.x;
+    words[1] = first.y;
     words[2] = *reinterpret_cast<const uint32_t*>(shared + 256 + lane * 4);
   }
   __device__ static void unpack(const uint32_t (&words)[kStageWords], uint32_t (&row)[8],
                                 uint32_t (&row8)[8]) {
-    const uint32_t crumbs = words[2];
-    bytes_to_floats((words[0] & kNibbles) | (crumbs & kCrumbs), &row[0]);
-    bytes_to_floats((words[1] & kNibbles) | ((crumbs >> 2) & kCrumbs), &row[4]);
-    bytes_to_floats(((words[0] << 4) & kNibbles) | ((crumbs << 2) & kCrumbs), &row8[0]);
-    bytes_to_floats(((words[1] << 4) & kNibbles) | ((crumbs >> 4) & kCrumbs), &row8[4]);
+    uint32_t a[4];
+    cuda_int8::unpack_step(words[0], words[1], words[2], a);
+    bytes_to_floats(a[0], &row[0]);
+    bytes_to_floats(a[2], &row[4]);
+    bytes_to_floats(a[1], &row8[0]);
+    bytes_to_floats(a[3], &row8[4]);
   }
 };
 

@@ -58,21 +58,11 @@ __device__ inline void load_unit(const uint8_t* unit, int32_t lane, uint32_t (&a
   } else {
     const uint4 low = words[0];
     const uint4 high = words[32];
-    const uint4 crumb = words[64];
-    const uint32_t nibbles[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-    const uint32_t crumbs[4] = {crumb.x, crumb.y, crumb.z, crumb.w};
-    constexpr uint32_t kNibbles = 0xf0f0f0f0u;
-    constexpr uint32_t kCrumbs = 0x0c0c0c0cu;
-#pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      const uint32_t n01 = nibbles[2 * step];
-      const uint32_t n23 = nibbles[2 * step + 1];
-      const uint32_t c = crumbs[step];
-      a[4 * step] = (n01 & kNibbles) | (c & kCrumbs);
-      a[4 * step + 1] = ((n01 << 4) & kNibbles) | ((c << 2) & kCrumbs);
-      a[4 * step + 2] = (n23 & kNibbles) | ((c >> 2) & kCrumbs);
-      a[4 * step + 3] = ((n23 << 4) & kNibbles) | ((c >> 4) & kCrumbs);
-    }
+    const uint4 last = words[64];
+    cuda_int8::unpack_step(low.x, low.y, last.x, a);
+    cuda_int8::unpack_step(low.z, low.w, last.y, a + 4);
+    cuda_int8::unpack_step(high.x, high.y, last.z, a + 8);
+    cuda_int8::unpack_step(high.z, high.w, last.w, a + 12);
   }
 }
 

@@ -65,19 +65,13 @@ __global__ void __launch_bounds__(kWarps * 32) pack_kernel(const PackArgs args) 
       to[step * 32 + lane] =
           make_uint4(a[4 * step], a[4 * step + 1], a[4 * step + 2], a[4 * step + 3]);
   } else {
-    uint32_t nibbles[8];
-    uint32_t crumbs[4];
+    uint32_t words[4][3];
 #pragma unroll
-    for (int step = 0; step < 4; ++step) {
-      const uint32_t* q = a + 4 * step;
-      nibbles[2 * step] = ((q[0] << 2) & 0xf0f0f0f0u) | ((q[1] >> 2) & 0x0f0f0f0fu);
-      nibbles[2 * step + 1] = ((q[2] << 2) & 0xf0f0f0f0u) | ((q[3] >> 2) & 0x0f0f0f0fu);
-      crumbs[step] = ((q[0] << 2) & 0x0c0c0c0cu) | (q[1] & 0x03030303u) |
-                     ((q[2] << 4) & 0x30303030u) | ((q[3] << 6) & 0xc0c0c0c0u);
-    }
-    to[lane] = make_uint4(nibbles[0], nibbles[1], nibbles[2], nibbles[3]);
-    to[32 + lane] = make_uint4(nibbles[4], nibbles[5], nibbles[6], nibbles[7]);
-    to[64 + lane] = make_uint4(crumbs[0], crumbs[1], crumbs[2], crumbs[3]);
+    for (int step = 0; step < 4; ++step)
+      cuda_int8::pack_step(a + 4 * step, words[step]);
+    to[lane] = make_uint4(words[0][0], words[0][1], words[1][0], words[1][1]);
+    to[32 + lane] = make_uint4(words[2][0], words[2][1], words[3][0], words[3][1]);
+    to[64 + lane] = make_uint4(words[0][2], words[1][2], words[2][2], words[3][2]);
   }
   if (lane < kUnitRows) {
     const int64_t row = first_row + lane;

@@ -18,15 +18,18 @@
 // 8 bits: 4 loads of 16 bytes per lane, load j = {a0, a1, a2, a3} of step j. 2048 bytes per unit,
 // load j of lane l at (j * 32 + l) * 16.
 //
-// 6 bits: q = 4 * n + c with n = q >> 2 the top four bits as they stand and c = q & 3. 3 loads of
-// 16 bytes per lane, load i of lane l at (i * 32 + l) * 16; 1536 bytes per unit.
-//     loads 0, 1: 8 words of nibbles, two per step: word 2j holds n of a0 in the high and of a1 in
-//                 the low nibble of each byte, word 2j + 1 likewise of a2 and a3
-//     load 2:     4 words of crumbs, one per step: each byte holds c of a0 in bits 2-3, of a1 in
-//                 bits 0-1, of a2 in bits 4-5, of a3 in bits 6-7
-// (N & 0xf0f0f0f0) | (C & 0x0c0c0c0c) is then the register a0 with every weight in the top six bits
-// of its byte, 4 * q as a signed number: no sign to extend and no zero point; the others are one
-// shift of N and of C away. The kernels divide the scale by 4, which is exact.
+// 6 bits: three words per step, so 3 loads of 16 bytes per lane, load i of lane l at (i * 32 + l) *
+// 16; 1536 bytes per unit. Words 0 and 1 of step j are words 2j and 2j + 1 of loads 0 and 1, word 2
+// is word j of load 2. Per byte:
+//
+//     bit       7 ... 2          1 0
+//     word 0    the code of a0   bits 5-4 of the code of a3
+//     word 1    of a1            bits 3-2
+//     word 2    of a2            bits 1-0
+//
+// W & 0xfcfcfcfc is then a register with every weight in the top six bits of its byte, 4 * q as a
+// signed number: no sign to extend and no zero point; the fourth takes three shifts. The kernels
+// divide the scale by 4, which is exact.
 #pragma once
 
 #include <cstdint>
@@ -80,21 +83,41 @@ FLEXQ_HOST_DEVICE constexpr int32_t tensor_word(int32_t word) {
   return word % 8 * 4 + word / 8;
 }
 
-// Byte of the unit that holds the nibble of a weight, and whether it is the high one.
-FLEXQ_HOST_DEVICE constexpr int32_t nibble_byte(Place p) {
-  const int32_t word = p.step * 2 + p.reg / 2;
-  return (word / 4 * 32 + p.lane) * 16 + word % 4 * 4 + p.byte;
+// Where two bits of a 6-bit weight are: the byte of the unit and the lower bit in it. Pair 0 is
+// bits 1-0 of the code, pair 2 bits 5-4.
+struct BitPlace {
+  int32_t byte;
+  int32_t bit;
+};
+FLEXQ_HOST_DEVICE constexpr BitPlace pair_place(Place p, int32_t pair) {
+  const int32_t word = p.reg < 3 ? p.reg : 2 - pair;  // of the step
+  const int32_t in_lane = word < 2 ? p.step * 2 + word : 8 + p.step;
+  return {(in_lane / 4 * 32 + p.lane) * 16 + in_lane % 4 * 4 + p.byte,
+          p.reg < 3 ? 2 + 2 * pair : 0};
 }
-FLEXQ_HOST_DEVICE constexpr bool nibble_is_high(Place p) {
-  return p.reg % 2 == 0;
+// The four A registers of a step of 6-bit weights, every code in the top six bits of its byte, from
+// the step's three words.
+FLEXQ_HOST_DEVICE constexpr void unpack_step(uint32_t word0, uint32_t word1, uint32_t word2,
+                                             uint32_t* a) {
+  constexpr uint32_t kCodes = 0xfcfcfcfcu;
+  constexpr uint32_t kTopPair = 0xc0c0c0c0u;
+  constexpr uint32_t kTopPairs = 0xf0f0f0f0u;
+  a[0] = word0 & kCodes;
+  a[1] = word1 & kCodes;
+  a[2] = word2 & kCodes;
+  // Each shift brings its pair to its place, and other bits below and above it.
+  const uint32_t top = (word0 << 6 & kTopPair) | (word1 << 4 & ~kTopPair);
+  a[3] = ((top & kTopPairs) | (word2 << 2 & ~kTopPairs)) & kCodes;
 }
-// Byte of the unit that holds the crumb of a weight, and the bit it starts at.
-FLEXQ_HOST_DEVICE constexpr int32_t crumb_byte(Place p) {
-  return (2 * 32 + p.lane) * 16 + p.step * 4 + p.byte;
+
+// The three words of a step from four registers of codes, of whose bytes the low six bits count.
+FLEXQ_HOST_DEVICE constexpr void pack_step(const uint32_t* codes, uint32_t* words) {
+  constexpr uint32_t kCodes = 0xfcfcfcfcu;
+  constexpr uint32_t kPair = 0x03030303u;
+  for (int i = 0; i < 3; ++i)
+    words[i] = (codes[i] << 2 & kCodes) | (codes[3] >> (4 - 2 * i) & kPair);
 }
-FLEXQ_HOST_DEVICE constexpr int32_t crumb_shift(Place p) {
-  return p.reg == 0 ? 2 : p.reg == 1 ? 0 : p.reg * 2;
-}
+
 // Byte of an 8-bit unit that holds a weight.
 FLEXQ_HOST_DEVICE constexpr int32_t code_byte(Place p) {
   return (p.step * 32 + p.lane) * 16 + p.reg * 4 + p.byte;

@@ -1,6 +1,7 @@
 // The packed layout of the INT8 kernels and the choice of kernels: pure functions, no GPU.
 #include <doctest/doctest.h>
 
+#include <random>
 #include <set>
 #include <string>
 #include <tuple>
@@ -29,12 +30,11 @@ TEST_CASE("cuda_int8_layout: every weight of a unit has its own bits and all bit
       REQUIRE((p.lane >= 0 && p.lane < 32 && p.step >= 0 && p.step < 4));
       REQUIRE((p.reg >= 0 && p.reg < 4 && p.byte >= 0 && p.byte < 4));
       places.insert({p.lane, p.step, p.reg, p.byte});
-      const int nibble = cuda_int8::nibble_byte(p) * 8 + (cuda_int8::nibble_is_high(p) ? 4 : 0);
-      for (int bit = 0; bit < 4; ++bit)
-        ++bits6.at(static_cast<size_t>(nibble + bit));
-      const int crumb = cuda_int8::crumb_byte(p) * 8 + cuda_int8::crumb_shift(p);
-      for (int bit = 0; bit < 2; ++bit)
-        ++bits6.at(static_cast<size_t>(crumb + bit));
+      for (int32_t pair = 0; pair < 3; ++pair) {
+        const cuda_int8::BitPlace at = cuda_int8::pair_place(p, pair);
+        ++bits6.at(static_cast<size_t>(at.byte * 8 + at.bit));
+        ++bits6.at(static_cast<size_t>(at.byte * 8 + at.bit + 1));
+      }
       ++bytes8.at(static_cast<size_t>(cuda_int8::code_byte(p)));
     }
   }
@@ -43,6 +43,37 @@ TEST_CASE("cuda_int8_layout: every weight of a unit has its own bits and all bit
     REQUIRE(uses == 1);
   for (const int uses : bytes8)
     REQUIRE(uses == 1);
+}
+
+TEST_CASE("cuda_int8_layout: steps are packed where pair_place() says, and unpacked again") {
+  std::mt19937 random(6);
+  for (int round = 0; round < 100; ++round) {
+    uint32_t codes[4];
+    for (uint32_t& word : codes)
+      word = static_cast<uint32_t>(random());  // bits 6 and 7 of a byte do not count
+    uint32_t words[3];
+    cuda_int8::pack_step(codes, words);
+    uint32_t a[4];
+    cuda_int8::unpack_step(words[0], words[1], words[2], a);
+    for (int32_t reg = 0; reg < 4; ++reg) {
+      for (int32_t byte = 0; byte < 4; ++byte) {
+        const uint32_t code = codes[reg] >> 8 * byte & 63;
+        CHECK((a[reg] >> 8 * byte & 255) == code << 2);
+        // Lane 5, step 1: words 2 and 3 of load 0 and word 1 of load 2.
+        const cuda_int8::Place place = {5, 1, reg, byte};
+        const int32_t first_bytes[3] = {5 * 16 + 8, 5 * 16 + 12, (2 * 32 + 5) * 16 + 4};
+        for (int32_t pair = 0; pair < 3; ++pair) {
+          const cuda_int8::BitPlace at = cuda_int8::pair_place(place, pair);
+          uint32_t found = 0;
+          for (int word = 0; word < 3; ++word) {
+            const int32_t in_word = at.byte - first_bytes[word];
+            if (in_word >= 0 && in_word < 4) found = words[word] >> (8 * in_word + at.bit) & 3;
+          }
+          CHECK(found == (code >> 2 * pair & 3));
+        }
+      }
+    }
+  }
 }
 
 // mma.m16n8k32: lane l holds of A, register r, byte b: row l / 4 + (r % 2) * 8 and

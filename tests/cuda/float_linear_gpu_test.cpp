@@ -88,11 +88,10 @@ void pack_grouped(HostMatrix& matrix, Normals& random) {
         if (bits == 8) {
           codes[layout::code_byte(place)] = static_cast<uint8_t>(code);
         } else {
-          const int32_t nibble = code >> 2 & 15;
-          codes[layout::nibble_byte(place)] |=
-              static_cast<uint8_t>(layout::nibble_is_high(place) ? nibble << 4 : nibble);
-          codes[layout::crumb_byte(place)] |=
-              static_cast<uint8_t>((code & 3) << layout::crumb_shift(place));
+          for (int32_t pair = 0; pair < 3; ++pair) {
+            const layout::BitPlace at = layout::pair_place(place, pair);
+            codes[at.byte] |= static_cast<uint8_t>((code >> 2 * pair & 3) << at.bit);
+          }
         }
         matrix.weights[static_cast<size_t>(row * matrix.cols + group * kGroupSize + col)] =
             static_cast<double>(code) * half_to_float(scale) * matrix.scale_multiplier;

@@ -415,12 +415,12 @@ TEST_CASE("packing: every weight lies where the layout says, padding is zero") {
         int code =
             static_cast<int8_t>(bytes[cuda_int8::code_byte(place) % cuda_int8::unit_bytes(bits)]);
         if (bits == 6) {
-          const int nibble =
-              bytes[cuda_int8::nibble_byte(place)] >> (cuda_int8::nibble_is_high(place) ? 4 : 0) &
-              15;
-          const int crumb =
-              bytes[cuda_int8::crumb_byte(place)] >> cuda_int8::crumb_shift(place) & 3;
-          code = (nibble >= 8 ? nibble - 16 : nibble) * 4 + crumb;
+          code = 0;
+          for (int32_t pair = 0; pair < 3; ++pair) {
+            const cuda_int8::BitPlace at = cuda_int8::pair_place(place, pair);
+            code |= (bytes[at.byte] >> at.bit & 3) << 2 * pair;
+          }
+          if (code >= 32) code -= 64;
         }
         REQUIRE_MESSAGE(code == expected, p.name() << ": [" << row << ", " << col << "] is " << code
                                                    << ", expected " << expected);
