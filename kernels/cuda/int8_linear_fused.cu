@@ -366,8 +366,7 @@ __device__ inline void multiply(const FusedArgs& args, Ring<S>& ring, const uint
         first[S::kTokenDots + 8] = dots[i][3];
       }
     }
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(barriers.dots_full + buffer * 8);
+    mbarrier_arrive(barriers.dots_full + buffer * 8);
     buffer ^= 1;
     if (buffer == 0) empty_parity ^= 1;
   }
@@ -421,8 +420,7 @@ __device__ inline void add(const FusedArgs& args, const uint8_t* buffers, const 
                         weight_scale(halves[g * kRows], multiplier));
       }
     }
-    __syncwarp();
-    if (thread % 32 == 0) mbarrier_arrive(barriers.dots_empty + buffer * 8);
+    mbarrier_arrive(barriers.dots_empty + buffer * 8);
     if (walk.ends_block()) {
       if (has_output) store_sum(args, walk, row, token, acc, gate);
       acc = 0;
@@ -441,8 +439,9 @@ __global__ void __launch_bounds__(S::kThreads, 2)
   auto* token_scales = reinterpret_cast<float*>(shared + args.token_scales);
   const FusedBarriers barriers(shared_address(shared) + args.barriers);
   const auto warp = static_cast<int32_t>(threadIdx.x) / 32;
-  if (warp < kFusedWarps) {
-    Ring<S> ring(args, shared, warp, barriers);
+  const bool multiplies = warp < kFusedWarps;
+  Ring<S> ring(args, shared, warp, barriers);
+  if (multiplies) {
     if (threadIdx.x % 32 == 0) {
       for (int32_t i = 0; i < kFusedStages; ++i)
         mbarrier_init(ring.full + i * 8, 1);
@@ -462,21 +461,23 @@ __global__ void __launch_bounds__(S::kThreads, 2)
     } else {
       copy_codes<S>(args, activations, token_scales);
     }
-    __syncthreads();
+  } else {
+    if (threadIdx.x == kMultiplyThreads) {
+      for (int32_t i = 0; i < 2; ++i) {
+        mbarrier_init(barriers.dots_full + i * 8, kMultiplyThreads);
+        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads);
+      }
+    }
+    wait_for_kernel_before();
+  }
+  __syncthreads();
+  if (multiplies) {
     // Not earlier: the next kernel's ring would fill ahead of this one's input, and while the
     // kernel before holds its room some multiprocessors would get two of the next one's CTAs,
     // others none.
     let_next_kernel_start();
     multiply<S>(args, ring, activations, buffers, barriers);
   } else {
-    if (threadIdx.x == kMultiplyThreads) {
-      for (int32_t i = 0; i < 2; ++i) {
-        mbarrier_init(barriers.dots_full + i * 8, kFusedWarps);
-        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads / 32);
-      }
-    }
-    wait_for_kernel_before();
-    __syncthreads();
     add<S>(args, buffers, token_scales, barriers);
   }
 }

@@ -121,6 +121,59 @@ void check_subject(const CudaLaunch& launch, Random& random, const Subject& subj
   }
 }
 
+// in -> joint (x, y) -> silu pair -> add, as in a layer, in overlapping launches.
+void check_chain(const CudaLaunch& launch, Random& random, int64_t n_embd, int64_t n_ff, int laps,
+                 int repeats) {
+  const Subject first = {WeightFormat::kInt6Group, 6, n_embd, 1, {n_embd, 256}, true, false,
+                         CudaStore::kSet};
+  const Subject second = {WeightFormat::kInt6Group, 6, n_embd, 1, {n_ff, n_ff}, true, false,
+                          CudaStore::kSiluMul};
+  const Subject third = {WeightFormat::kInt6Group, 8, n_ff, 1, {n_embd}, false, false,
+                         CudaStore::kAdd};
+  if (!fuses_quantization(first.problem(launch), true)) return;
+  const Parts a(launch, random, first);
+  const Parts b(launch, random, second);
+  const Parts c(launch, random, third);
+  const DeviceArray<float> norm(random.reals(n_embd, 0.5f, 1.5f));
+  const DeviceArray<int8_t> codes(4096);
+  const DeviceArray<float> scales(32);
+  const DeviceArray<uint8_t> scratch(16);
+  const DeviceArray<float> x(activations(random, 1, n_embd, n_embd));
+  const float* row = x.data();
+  const auto run = [&](bool fused) {
+    a.reset();
+    b.reset();
+    c.reset();
+    const float* input = row;
+    const auto step = [&](const Subject& subject, const Parts& parts, const float* from) {
+      const float* factor = subject.norm ? norm.data() : nullptr;
+      if (fused) {
+        check_cuda(cuda_linear_fused(launch, parts.get(), CudaSource{from, factor, 1e-5f},
+                                     subject.bits, subject.store));
+        return;
+      }
+      const CudaRows rows = {const_cast<float*>(from), subject.n_cols};
+      const CudaQuantized quantized = {codes.data(), scales.data(), CodesOrder::kNatural};
+      check_cuda(factor != nullptr
+                     ? cuda_rms_norm_quantize(launch, rows, factor, subject.n_cols, 1e-5f,
+                                              subject.bits, 1, quantized)
+                     : cuda_quantize(launch, rows, subject.n_cols, subject.bits, 1, quantized));
+      check_cuda(cuda_linear_int(launch, parts.get(), quantized, subject.bits, 1, subject.store,
+                                 scratch.data()));
+    };
+    for (int lap = 0; lap < laps; ++lap) {
+      step(first, a, input);
+      step(second, b, a.get()[0].out.data);
+      step(third, c, b.get()[0].out.data);
+      input = c.get()[0].out.data;
+    }
+    return c.results(CudaStore::kAdd)[0];
+  };
+  const std::vector<float> expected = run(false);
+  for (int repeat = 0; repeat < repeats; ++repeat)
+    check_same_bits(run(true), n_embd + 3, expected, n_embd + 3, "chain " + std::to_string(repeat));
+}
+
 constexpr std::pair<WeightFormat, int32_t> kPrecisions[] = {
     {WeightFormat::kInt6Group, 6}, {WeightFormat::kInt6Group, 8}, {WeightFormat::kInt8Group, 8}};
 
@@ -160,56 +213,28 @@ TEST_CASE("fused linears on the GPU: a chain of overlapping launches, again and 
   CudaLaunch launch;
   if (!find_gpu(&launch)) return;
   Random random(12);
-  // in -> joint (x, y) -> silu pair -> add, as in a layer.
-  const Subject first = {WeightFormat::kInt6Group, 6, 1024, 1, {1024, 256}, true, false,
-                         CudaStore::kSet};
-  const Subject second = {WeightFormat::kInt6Group, 6, 1024, 1, {2816, 2816}, true, false,
-                          CudaStore::kSiluMul};
-  const Subject third = {WeightFormat::kInt6Group, 8, 2816, 1, {1024}, false, false,
-                         CudaStore::kAdd};
-  if (!fuses_quantization(first.problem(launch), true)) return;
-  const Parts a(launch, random, first);
-  const Parts b(launch, random, second);
-  const Parts c(launch, random, third);
-  const DeviceArray<float> norm(random.reals(1024, 0.5f, 1.5f));
-  const DeviceArray<int8_t> codes(4096);
-  const DeviceArray<float> scales(32);
-  const DeviceArray<uint8_t> scratch(16);
-  const DeviceArray<float> x(activations(random, 1, 1024, 1024));
-  const float* row = x.data();
-  constexpr int kLaps = 20;
-  const auto run = [&](bool fused) {
-    a.reset();
-    b.reset();
-    c.reset();
-    const float* input = row;
-    const auto step = [&](const Subject& subject, const Parts& parts, const float* from) {
-      const float* factor = subject.norm ? norm.data() : nullptr;
-      if (fused) {
-        check_cuda(cuda_linear_fused(launch, parts.get(), CudaSource{from, factor, 1e-5f},
-                                     subject.bits, subject.store));
-        return;
-      }
-      const CudaRows rows = {const_cast<float*>(from), subject.n_cols};
-      const CudaQuantized quantized = {codes.data(), scales.data(), CodesOrder::kNatural};
-      check_cuda(factor != nullptr
-                     ? cuda_rms_norm_quantize(launch, rows, factor, subject.n_cols, 1e-5f,
-                                              subject.bits, 1, quantized)
-                     : cuda_quantize(launch, rows, subject.n_cols, subject.bits, 1, quantized));
-      check_cuda(cuda_linear_int(launch, parts.get(), quantized, subject.bits, 1, subject.store,
-                                 scratch.data()));
-    };
-    for (int lap = 0; lap < kLaps; ++lap) {
-      step(first, a, input);
-      step(second, b, a.get()[0].out.data);
-      step(third, c, b.get()[0].out.data);
-      input = c.get()[0].out.data;
+  check_chain(launch, random, 1024, 2816, 20, 30);
+}
+
+// Each form of the kernel with rings that go round several times in two CTAs: little enough work
+// for compute-sanitizer.
+TEST_CASE("fused linears on the GPU: every form on a few rows") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  launch.n_sms = 2;
+  Random random(13);
+  for (const auto& [format, bits] : kPrecisions) {
+    if (bits != weight_bits(format)) continue;
+    for (const int64_t n_tokens : {1, 3}) {
+      check_subject(launch, random,
+                    {format, bits, 640, n_tokens, {70, 33, 20}, true, true, CudaStore::kSet});
+      check_subject(launch, random,
+                    {format, bits, 4224, n_tokens, {40, 40}, true, false, CudaStore::kSiluMul});
+      check_subject(launch, random,
+                    {format, bits, 4224, n_tokens, {70}, false, false, CudaStore::kAdd});
     }
-    return c.results(CudaStore::kAdd)[0];
-  };
-  const std::vector<float> expected = run(false);
-  for (int repeat = 0; repeat < 30; ++repeat)
-    check_same_bits(run(true), 1027, expected, 1027, "chain " + std::to_string(repeat));
+  }
+  check_chain(launch, random, 256, 384, 1, 1);
 }
 
 // The four products of a LLaMA-2-7B layer, 32 layers of their own weights, as one graph.
