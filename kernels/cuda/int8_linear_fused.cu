@@ -183,12 +183,7 @@ __device__ inline void quantize_rows(const FusedArgs& args, int32_t warp,
     for (int32_t i = 0; i < kAtOnce; ++i) {
       quads[i] = load_row_quad(args, int64_t{first + i * kFusedWarps} * kGroupSize + lane * kQuad);
     }
-#pragma unroll
-    for (int32_t i = 0; i < kAtOnce; ++i) {
-      const int32_t group = first + i * kFusedWarps;
-      if (group < args.n_groups)
-        quantize_group(quads[i], args.code_max, 0, 1, group, args.n_groups, out);
-    }
+    quantize_groups(quads, args.code_max, first, kFusedWarps, args.n_groups, out);
   }
 }
 
@@ -198,47 +193,39 @@ template <int32_t kLaps>
 __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float* warp_sums,
                                       const CudaQuantized& out) {
   constexpr int32_t kMostWarps = kMostNormThreads / 32;
-  constexpr int32_t kOwn = kMostWarps / kFusedWarps;
+  constexpr int32_t kOwn = kMostWarps / kFusedWarps;  // of a lap
+  constexpr int32_t kAll = kLaps * kOwn;
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
-  float4 factors[kLaps][kOwn];
-  float4 quads[kLaps][kOwn];
-  const auto column = [&](int32_t lap, int32_t i) {
-    return int64_t{lap * kMostWarps + warp + i * kFusedWarps} * kGroupSize + lane * kQuad;
+  float4 factors[kAll];
+  float4 quads[kAll];
+  const auto column = [&](int32_t i) {
+    return int64_t{warp + i * kFusedWarps} * kGroupSize + lane * kQuad;
   };
 #pragma unroll
-  for (int32_t lap = 0; lap < kLaps; ++lap)
-#pragma unroll
-    for (int32_t i = 0; i < kOwn; ++i)
-      factors[lap][i] = load_quad(args.norm, column(lap, i), args.n_cols, true);
+  for (int32_t i = 0; i < kAll; ++i)
+    factors[i] = load_quad(args.norm, column(i), args.n_cols, true);
   wait_for_kernel_before();
 #pragma unroll
-  for (int32_t lap = 0; lap < kLaps; ++lap)
+  for (int32_t i = 0; i < kAll; ++i)
+    quads[i] = load_row_quad(args, column(i));
+  float sums[kOwn] = {};
+#pragma unroll
+  for (int32_t i = 0; i < kAll; ++i)
+    if (column(i) < args.n_cols) sums[i % kOwn] = add_squares(sums[i % kOwn], quads[i]);
+  sum_over_warp(sums);
+  if (lane == 0) {
 #pragma unroll
     for (int32_t i = 0; i < kOwn; ++i)
-      quads[lap][i] = load_row_quad(args, column(lap, i));
-  const int32_t n_warps = norm_threads(args.n_cols) / 32;
-#pragma unroll
-  for (int32_t i = 0; i < kOwn; ++i) {
-    float sum = 0;
-#pragma unroll
-    for (int32_t lap = 0; lap < kLaps; ++lap)
-      if (column(lap, i) < args.n_cols) sum = add_squares(sum, quads[lap][i]);
-    sum = warp_sum(sum);
-    if (lane == 0) warp_sums[warp + i * kFusedWarps] = sum;
+      warp_sums[warp + i * kFusedWarps] = sums[i];
   }
   multiply_warps_meet();
+  const int32_t n_warps = norm_threads(args.n_cols) / 32;
   const float sum = warp_sum(lane < n_warps ? warp_sums[lane] : 0.0f);
   const float inverse = inverse_of_sum(sum, args.n_cols, args.eps);
 #pragma unroll
-  for (int32_t lap = 0; lap < kLaps; ++lap)
-#pragma unroll
-    for (int32_t i = 0; i < kOwn; ++i) {
-      const int32_t group = lap * kMostWarps + warp + i * kFusedWarps;
-      if (group < args.n_groups) {
-        quantize_group(normalize(quads[lap][i], inverse, factors[lap][i]), args.code_max, 0, 1,
-                       group, args.n_groups, out);
-      }
-    }
+  for (int32_t i = 0; i < kAll; ++i)
+    quads[i] = normalize(quads[i], inverse, factors[i]);
+  quantize_groups(quads, args.code_max, warp, kFusedWarps, args.n_groups, out);
 }
 
 // Quantized activations of all tokens.
