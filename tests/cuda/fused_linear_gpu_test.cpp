@@ -90,14 +90,19 @@ void check_subject(const CudaLaunch& launch, Random& random, const Subject& subj
   const DeviceArray<int8_t> codes(subject.n_tokens * groups * kGroupSize);
   const DeviceArray<float> scales(subject.n_tokens * groups);
   const DeviceArray<uint8_t> scratch(16);
-  const CudaQuantized quantized = {codes.data(), scales.data(), CodesOrder::kNatural};
   const CudaRows rows = {x.data(), stride};
   constexpr float kEps = 1e-5f;
-  check_cuda(subject.norm ? cuda_rms_norm_quantize(launch, rows, norm.data(), subject.n_cols, kEps,
-                                                   subject.bits, subject.n_tokens, quantized)
-                          : cuda_quantize(launch, rows, subject.n_cols, subject.bits,
-                                          subject.n_tokens, quantized));
-  check_cuda(cuda_linear_int(launch, parts.get(), quantized, subject.bits, subject.n_tokens,
+  const auto quantize = [&](CodesOrder order) {
+    const CudaQuantized out = {codes.data(), scales.data(), order};
+    check_cuda(subject.norm ? cuda_rms_norm_quantize(launch, rows, norm.data(), subject.n_cols,
+                                                     kEps, subject.bits, subject.n_tokens, out)
+                            : cuda_quantize(launch, rows, subject.n_cols, subject.bits,
+                                            subject.n_tokens, out));
+    return out;
+  };
+  const CudaQuantized ordered =
+      quantize(codes_order(linear_problem(launch, parts.get(), subject.n_tokens, subject.store)));
+  check_cuda(cuda_linear_int(launch, parts.get(), ordered, subject.bits, subject.n_tokens,
                              subject.store, scratch.data()));
   const auto expected = parts.results(subject.store);
   const auto check_results = [&](const char* how) {
@@ -108,9 +113,10 @@ void check_subject(const CudaLaunch& launch, Random& random, const Subject& subj
                       subject.name() + ", " + how + ", part " + std::to_string(i));
     }
   };
-  if (fuses_linear(subject.problem(launch))) {
+  if (can_fuse_linear(subject.problem(launch))) {
     parts.reset();
-    check_cuda(cuda_linear_fused(launch, parts.get(), quantized, subject.n_tokens, subject.store));
+    const CudaQuantized natural = quantize(CodesOrder::kNatural);
+    check_cuda(cuda_linear_fused(launch, parts.get(), natural, subject.n_tokens, subject.store));
     check_results("codes");
   }
   if (fuses_quantization(subject.problem(launch), subject.norm)) {
@@ -279,7 +285,7 @@ TEST_CASE("fused linears timings" * doctest::skip()) {
                             cudaMemcpyHostToDevice));
     }
     const double floor_us = static_cast<double>(layer_bytes + scale_bytes) / 4.5e6;
-    for (const int64_t n_tokens : {1, 2, 4}) {
+    for (const int64_t n_tokens : {1, 2, 3, 4}) {
       const DeviceArray<float> x(random.reals(n_tokens * 11008, -1.0f, 1.0f));
       const DeviceArray<float> q(n_tokens * 4096 * 3);
       const DeviceArray<float> h(n_tokens * 11008 * 2);
@@ -326,16 +332,18 @@ TEST_CASE("fused linears timings" * doctest::skip()) {
                 continue;
               }
               const CudaRows rows = {from, shape.n_cols};
-              const CudaQuantized quantized = {x_codes.data(), x_scales.data(),
-                                               CodesOrder::kNatural};
+              const bool fuses = fused && can_fuse_linear(problem);
+              const CudaQuantized quantized = {
+                  x_codes.data(), x_scales.data(),
+                  fuses ? CodesOrder::kNatural
+                        : codes_order(linear_problem(launch, parts, n_tokens, shape.store))};
               check_cuda(shape.norm ? cuda_rms_norm_quantize(launch, rows, factor, shape.n_cols,
                                                              1e-5f, bits, n_tokens, quantized)
                                     : cuda_quantize(launch, rows, shape.n_cols, bits, n_tokens,
                                                     quantized));
-              check_cuda(fused && fuses_linear(problem)
-                             ? cuda_linear_fused(launch, parts, quantized, n_tokens, shape.store)
-                             : cuda_linear_int(launch, parts, quantized, bits, n_tokens,
-                                               shape.store, scratch.data()));
+              check_cuda(fuses ? cuda_linear_fused(launch, parts, quantized, n_tokens, shape.store)
+                               : cuda_linear_int(launch, parts, quantized, bits, n_tokens,
+                                                 shape.store, scratch.data()));
             }
           }
           check_cuda(cudaStreamEndCapture(launch.stream, &graph));
