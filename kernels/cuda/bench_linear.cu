@@ -184,7 +184,8 @@ class Bench {
 
     report("cuda_linear_int", [&] {
       const CudaLinearPart part = {matrix, nullptr, {out, shape.n_rows}};
-      const CudaQuantized codes = {x, x_scales, codes_order(launch_.sm, matrix.family, n_tokens)};
+      const LinearProblem problem = linear_problem(launch_, {&part, 1}, n_tokens, CudaStore::kSet);
+      const CudaQuantized codes = {x, x_scales, codes_order(problem)};
       return cuda_linear_int(launch_, {&part, 1}, codes, 6, n_tokens, CudaStore::kSet, scratch);
     });
     if (all) {

@@ -3,7 +3,7 @@
 //
 // Quantized activations are rows of int8 codes, (n_tokens, K padded to 128), zero past K, with one
 // fp32 scale per token and group: exactly the CPU's numbers (IEEE division, round half to even).
-// They lie in memory as codes_order() says.
+// They lie in memory as codes_order() of the product says.
 //
 // Order of sums: the groups of a matrix are cut into k_slices(N, K) slices of consecutive groups;
 // inside a slice acc = fma((float)dot, sx * sw, acc) in ascending groups from 0, and the slices are
@@ -17,11 +17,10 @@
 
 #include "kernels/cuda/cuda_family.h"
 #include "kernels/cuda/cuda_runtime.h"
+#include "kernels/cuda/linear_select.h"
 #include "kernels/layout/weight_format.h"
 
 namespace flexq {
-
-struct LinearConfig;  // linear_select.h
 
 // Columns of dense matrices in device memory: rows start on 16 bytes and end in zeros.
 constexpr int64_t cuda_padded_cols(int64_t n_cols) {
@@ -102,10 +101,27 @@ int32_t cuda_k_slices(int64_t n_rows, int64_t n_cols);
 
 inline constexpr int32_t kMaxLinearParts = 3;
 
+// What linear_select.h asks of a joint product.
+inline LinearProblem linear_problem(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
+                                    int64_t n_tokens, CudaStore store) {
+  const CudaMatrix& first = parts.front().w;
+  int64_t n_rows = 0;
+  for (const CudaLinearPart& part : parts)
+    n_rows += part.w.rows;
+  return {.sm = launch.sm,
+          .n_sms = launch.n_sms,
+          .family = first.family,
+          .weight_bits = weight_bits(first.format),
+          .n_rows = n_rows,
+          .n_cols = first.cols,
+          .n_tokens = n_tokens,
+          .gated = store == CudaStore::kSiluMul};
+}
+
 // W6A6, W6A8, W8A8: 1 to kMaxLinearParts matrices of one K, format and family times the same
-// quantized activations, which are in codes_order() of this many tokens (linear_select.h). kSiluMul
-// takes two matrices of one shape. `scratch` has the cuda_linear_int_scratch_bytes() of the largest
-// part. bits: those of the activations. (int_linear.cu)
+// quantized activations, which are in codes_order() of linear_problem(). kSiluMul takes two
+// matrices of one shape. `scratch` has the cuda_linear_int_scratch_bytes() of the largest part.
+// bits: those of the activations. (int_linear.cu)
 cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
                             CudaQuantized x, int32_t bits, int64_t n_tokens, CudaStore store,
                             uint8_t* scratch);

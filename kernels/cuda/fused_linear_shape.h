@@ -55,8 +55,8 @@ constexpr int64_t fused_shared_bytes(int32_t weight_bits, int64_t n_tokens, int6
 
 // Columns of the widest row that the kernel normalizes: the quads of 8 warps are kept in registers.
 inline constexpr int64_t kFusedNormColumns = 8192;
-// Beyond it wgmma multiplies faster: a layer of LLaMA-2-7B takes 102 us here at 8 tokens on an
-// H100, and about 75 there.
+// Where there is no wgmma; with it one token: a layer of LLaMA-2-7B takes 82 us here at 2 tokens on
+// an H200, and 65 with the kernels that linear_select.h chooses.
 inline constexpr int64_t kFusedMaxTokens = 4;
 
 struct FusedProblem {
@@ -67,13 +67,17 @@ struct FusedProblem {
   int64_t n_tokens = 0;
 };
 
-// Whether int8_linear_fused serves; else the kernels of linear_select.h.
-constexpr bool fuses_linear(const FusedProblem& problem) {
+// Whether int8_linear_fused can multiply.
+constexpr bool can_fuse_linear(const FusedProblem& problem) {
   return problem.sm >= 90 && problem.sm < 120 && problem.family == CudaFamily::kInt8 &&
          problem.n_tokens <= kFusedMaxTokens &&
          fused_shared_bytes(problem.weight_bits, problem.n_tokens,
                             cuda_int8::n_groups(problem.n_cols)) <=
              shared_bytes_per_cta(problem.sm);
+}
+// Whether it serves; else the kernels of linear_select.h.
+constexpr bool fuses_linear(const FusedProblem& problem) {
+  return can_fuse_linear(problem) && (problem.sm != 90 || problem.n_tokens == 1);
 }
 // Whether it also normalizes and quantizes its input: each of its CTAs does so for itself, which
 // would cost more than a kernel of its own where there are several rows.

@@ -127,7 +127,7 @@ struct DecodeBarriers {
     constexpr uint32_t kFillArrivals = kHasBulkCopies ? 1 : 32;
     for (int32_t stage = 0; stage < n_stages; ++stage) {
       mbarrier_init(full + stage * 8, kFillArrivals);
-      mbarrier_init(empty + stage * 8, kMultiplyWarps);
+      mbarrier_init(empty + stage * 8, kMultiplyWarps * 32);
     }
     for (int32_t buffer = 0; buffer < 2; ++buffer) {
       mbarrier_init(dots_full + buffer * 8, kMultiplyWarps * 32);
@@ -270,8 +270,7 @@ __device__ void multiply(const DecodeArgs& args, const uint8_t* shared, int32_t*
         multiply_unit<S>(a, b, dots[i]);
       }
     }
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(barriers.empty + stages.index * 8);
+    mbarrier_arrive(barriers.empty + stages.index * 8);
 
     if (!first_lap) mbarrier_wait(barriers.dots_empty + dots_ring.index * 8, dots_ring.parity ^ 1);
     if (has_group) {

@@ -183,12 +183,7 @@ __device__ inline void quantize_rows(const FusedArgs& args, int32_t warp,
     for (int32_t i = 0; i < kAtOnce; ++i) {
       quads[i] = load_row_quad(args, int64_t{first + i * kFusedWarps} * kGroupSize + lane * kQuad);
     }
-#pragma unroll
-    for (int32_t i = 0; i < kAtOnce; ++i) {
-      const int32_t group = first + i * kFusedWarps;
-      if (group < args.n_groups)
-        quantize_group(quads[i], args.code_max, 0, 1, group, args.n_groups, out);
-    }
+    quantize_groups(quads, args.code_max, first, kFusedWarps, args.n_groups, out);
   }
 }
 
@@ -198,47 +193,39 @@ template <int32_t kLaps>
 __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float* warp_sums,
                                       const CudaQuantized& out) {
   constexpr int32_t kMostWarps = kMostNormThreads / 32;
-  constexpr int32_t kOwn = kMostWarps / kFusedWarps;
+  constexpr int32_t kOwn = kMostWarps / kFusedWarps;  // of a lap
+  constexpr int32_t kAll = kLaps * kOwn;
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
-  float4 factors[kLaps][kOwn];
-  float4 quads[kLaps][kOwn];
-  const auto column = [&](int32_t lap, int32_t i) {
-    return int64_t{lap * kMostWarps + warp + i * kFusedWarps} * kGroupSize + lane * kQuad;
+  float4 factors[kAll];
+  float4 quads[kAll];
+  const auto column = [&](int32_t i) {
+    return int64_t{warp + i * kFusedWarps} * kGroupSize + lane * kQuad;
   };
 #pragma unroll
-  for (int32_t lap = 0; lap < kLaps; ++lap)
-#pragma unroll
-    for (int32_t i = 0; i < kOwn; ++i)
-      factors[lap][i] = load_quad(args.norm, column(lap, i), args.n_cols, true);
+  for (int32_t i = 0; i < kAll; ++i)
+    factors[i] = load_quad(args.norm, column(i), args.n_cols, true);
   wait_for_kernel_before();
 #pragma unroll
-  for (int32_t lap = 0; lap < kLaps; ++lap)
+  for (int32_t i = 0; i < kAll; ++i)
+    quads[i] = load_row_quad(args, column(i));
+  float sums[kOwn] = {};
+#pragma unroll
+  for (int32_t i = 0; i < kAll; ++i)
+    if (column(i) < args.n_cols) sums[i % kOwn] = add_squares(sums[i % kOwn], quads[i]);
+  sum_over_warp(sums);
+  if (lane == 0) {
 #pragma unroll
     for (int32_t i = 0; i < kOwn; ++i)
-      quads[lap][i] = load_row_quad(args, column(lap, i));
-  const int32_t n_warps = norm_threads(args.n_cols) / 32;
-#pragma unroll
-  for (int32_t i = 0; i < kOwn; ++i) {
-    float sum = 0;
-#pragma unroll
-    for (int32_t lap = 0; lap < kLaps; ++lap)
-      if (column(lap, i) < args.n_cols) sum = add_squares(sum, quads[lap][i]);
-    sum = warp_sum(sum);
-    if (lane == 0) warp_sums[warp + i * kFusedWarps] = sum;
+      warp_sums[warp + i * kFusedWarps] = sums[i];
   }
   multiply_warps_meet();
+  const int32_t n_warps = norm_threads(args.n_cols) / 32;
   const float sum = warp_sum(lane < n_warps ? warp_sums[lane] : 0.0f);
   const float inverse = inverse_of_sum(sum, args.n_cols, args.eps);
 #pragma unroll
-  for (int32_t lap = 0; lap < kLaps; ++lap)
-#pragma unroll
-    for (int32_t i = 0; i < kOwn; ++i) {
-      const int32_t group = lap * kMostWarps + warp + i * kFusedWarps;
-      if (group < args.n_groups) {
-        quantize_group(normalize(quads[lap][i], inverse, factors[lap][i]), args.code_max, 0, 1,
-                       group, args.n_groups, out);
-      }
-    }
+  for (int32_t i = 0; i < kAll; ++i)
+    quads[i] = normalize(quads[i], inverse, factors[i]);
+  quantize_groups(quads, args.code_max, warp, kFusedWarps, args.n_groups, out);
 }
 
 // Quantized activations of all tokens.
@@ -366,8 +353,7 @@ __device__ inline void multiply(const FusedArgs& args, Ring<S>& ring, const uint
         first[S::kTokenDots + 8] = dots[i][3];
       }
     }
-    __syncwarp();
-    if (lane == 0) mbarrier_arrive(barriers.dots_full + buffer * 8);
+    mbarrier_arrive(barriers.dots_full + buffer * 8);
     buffer ^= 1;
     if (buffer == 0) empty_parity ^= 1;
   }
@@ -421,8 +407,7 @@ __device__ inline void add(const FusedArgs& args, const uint8_t* buffers, const 
                         weight_scale(halves[g * kRows], multiplier));
       }
     }
-    __syncwarp();
-    if (thread % 32 == 0) mbarrier_arrive(barriers.dots_empty + buffer * 8);
+    mbarrier_arrive(barriers.dots_empty + buffer * 8);
     if (walk.ends_block()) {
       if (has_output) store_sum(args, walk, row, token, acc, gate);
       acc = 0;
@@ -441,8 +426,9 @@ __global__ void __launch_bounds__(S::kThreads, 2)
   auto* token_scales = reinterpret_cast<float*>(shared + args.token_scales);
   const FusedBarriers barriers(shared_address(shared) + args.barriers);
   const auto warp = static_cast<int32_t>(threadIdx.x) / 32;
-  if (warp < kFusedWarps) {
-    Ring<S> ring(args, shared, warp, barriers);
+  const bool multiplies = warp < kFusedWarps;
+  Ring<S> ring(args, shared, warp, barriers);
+  if (multiplies) {
     if (threadIdx.x % 32 == 0) {
       for (int32_t i = 0; i < kFusedStages; ++i)
         mbarrier_init(ring.full + i * 8, 1);
@@ -462,21 +448,23 @@ __global__ void __launch_bounds__(S::kThreads, 2)
     } else {
       copy_codes<S>(args, activations, token_scales);
     }
-    __syncthreads();
+  } else {
+    if (threadIdx.x == kMultiplyThreads) {
+      for (int32_t i = 0; i < 2; ++i) {
+        mbarrier_init(barriers.dots_full + i * 8, kMultiplyThreads);
+        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads);
+      }
+    }
+    wait_for_kernel_before();
+  }
+  __syncthreads();
+  if (multiplies) {
     // Not earlier: the next kernel's ring would fill ahead of this one's input, and while the
     // kernel before holds its room some multiprocessors would get two of the next one's CTAs,
     // others none.
     let_next_kernel_start();
     multiply<S>(args, ring, activations, buffers, barriers);
   } else {
-    if (threadIdx.x == kMultiplyThreads) {
-      for (int32_t i = 0; i < 2; ++i) {
-        mbarrier_init(barriers.dots_full + i * 8, kFusedWarps);
-        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads / 32);
-      }
-    }
-    wait_for_kernel_before();
-    __syncthreads();
     add<S>(args, buffers, token_scales, barriers);
   }
 }

@@ -10,22 +10,6 @@
 namespace flexq {
 namespace {
 
-LinearConfig select(const CudaLaunch& launch, std::span<const CudaLinearPart> parts,
-                    int64_t n_tokens, CudaStore store) {
-  const CudaMatrix& first = parts.front().w;
-  int64_t n_rows = 0;
-  for (const CudaLinearPart& part : parts)
-    n_rows += part.w.rows;
-  return select_linear({.sm = launch.sm,
-                        .n_sms = launch.n_sms,
-                        .family = first.family,
-                        .weight_bits = weight_bits(first.format),
-                        .n_rows = n_rows,
-                        .n_cols = first.cols,
-                        .n_tokens = n_tokens,
-                        .gated = store == CudaStore::kSiluMul});
-}
-
 // A part by a kernel that knows one matrix. store: kSet or kAdd.
 cudaError_t multiply_part(const CudaLaunch& launch, const LinearConfig& config,
                           const CudaLinearPart& part, CudaQuantized x, int32_t bits,
@@ -80,15 +64,15 @@ cudaError_t cuda_linear_int(const CudaLaunch& launch, std::span<const CudaLinear
                             CudaQuantized x, int32_t bits, int64_t n_tokens, CudaStore store,
                             uint8_t* scratch) {
   if (!is_joint(parts, store)) return cudaErrorInvalidValue;
-  if (x.order != codes_order(launch.sm, parts.front().w.family, n_tokens))
-    return cudaErrorInvalidValue;
-  const LinearConfig config = select(launch, parts, n_tokens, store);
+  const LinearProblem problem = linear_problem(launch, parts, n_tokens, store);
+  if (x.order != codes_order(problem)) return cudaErrorInvalidValue;
+  const LinearConfig config = select_linear(problem);
   if (config.kernel == LinearKernel::kInt8Wgmma)
     return int8_linear_wgmma(launch, parts, x, n_tokens, store, config.wgmma);
   const CudaStore each = store == CudaStore::kAdd ? CudaStore::kAdd : CudaStore::kSet;
   for (const CudaLinearPart& part : parts) {
-    const cudaError_t error = multiply_part(launch, select(launch, {&part, 1}, n_tokens, each),
-                                            part, x, bits, n_tokens, each, scratch);
+    const LinearConfig own = select_linear(linear_problem(launch, {&part, 1}, n_tokens, each));
+    const cudaError_t error = multiply_part(launch, own, part, x, bits, n_tokens, each, scratch);
     if (error != cudaSuccess) return error;
   }
   if (store != CudaStore::kSiluMul) return cudaSuccess;

@@ -44,7 +44,7 @@ void add_wgmma(const LinearProblem& problem, std::vector<LinearConfig>& configs)
 std::vector<LinearConfig> linear_configs(const LinearProblem& problem) {
   if (problem.family == CudaFamily::kBinary) return {{.kernel = LinearKernel::kBinary}};
   std::vector<LinearConfig> configs;
-  if (codes_order(problem.sm, problem.family, problem.n_tokens) == CodesOrder::kTensor) {
+  if (codes_order(problem) == CodesOrder::kTensor) {
     add_wgmma(problem, configs);
     return configs;
   }

@@ -160,14 +160,16 @@ int64_t shared_bytes_per_cta(int32_t sm) {
   return 99 * kKiB;
 }
 
-CodesOrder codes_order(int32_t sm, CudaFamily family, int64_t n_tokens) {
-  const bool wgmma = sm == 90 && family == CudaFamily::kInt8 && n_tokens >= kWgmmaMinTokens;
+CodesOrder codes_order(const LinearProblem& problem) {
+  const int64_t blocks = divide_up(problem.n_rows, cuda_int8::kUnitRows);
+  const bool many_rows = blocks > kDecodeBlocks * problem.n_sms;
+  const bool wgmma = problem.sm == 90 && problem.family == CudaFamily::kInt8 &&
+                     problem.n_tokens >= (many_rows ? kWgmmaMinTokensManyRows : kWgmmaMinTokens);
   return wgmma ? CodesOrder::kTensor : CodesOrder::kNatural;
 }
 
 LinearConfig select_linear(const LinearProblem& problem) {
-  if (codes_order(problem.sm, problem.family, problem.n_tokens) == CodesOrder::kTensor)
-    return select_wgmma(problem);
+  if (codes_order(problem) == CodesOrder::kTensor) return select_wgmma(problem);
   for (const SelectRow& row : kTable) {
     if (fits(problem, row)) return row.config;
   }

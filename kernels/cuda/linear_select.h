@@ -110,9 +110,15 @@ constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
   return {};
 }
 
-// From here on the wgmma kernel multiplies on sm_90; fewer tokens are the decode kernels': at 8
-// tokens those take 73.6 us for 8192 x 28672 on an H100 and 9.4 for 4096 x 4096, wgmma 66 and 8.6.
+// From here on the wgmma kernel multiplies on sm_90: at 8 tokens the decode kernel takes 73.6 us
+// for 8192 x 28672 on an H100 and 9.4 for 4096 x 4096, wgmma 66 and 8.6.
 inline constexpr int64_t kWgmmaMinTokens = 5;
+// And from here on where a multiprocessor has more row blocks than kDecodeBlocks: at 2 tokens Q, K
+// and V of LLaMA-2-7B take 16 us in one launch on an H200, 23 apart by the decode kernel. With
+// fewer blocks half of the warps would have no rows: 4096 x 11008 takes 19 us, the decode
+// kernel 13.
+inline constexpr int64_t kWgmmaMinTokensManyRows = 2;
+inline constexpr int64_t kDecodeBlocks = 2;
 
 // One product to compute.
 struct LinearProblem {
@@ -137,9 +143,9 @@ struct LinearConfig {
 
 LinearConfig select_linear(const LinearProblem& problem);
 
-// The order of codes that the kernels of this many tokens read: known before the shapes are, so
-// that the quantizer can write it.
-CodesOrder codes_order(int32_t sm, CudaFamily family, int64_t n_tokens);
+// The order of codes that the chosen kernel reads, for the quantizer to write. Where it is natural
+// for parts together it is so for each of them.
+CodesOrder codes_order(const LinearProblem& problem);
 
 // Shared memory of a CTA, of the GPU and of the kernels.
 int64_t shared_bytes_per_cta(int32_t sm);

@@ -48,43 +48,87 @@ __device__ inline uint32_t magnitude_bits(float value) {
   return __float_as_uint(value) & 0x7fffffffu;
 }
 
-// The low byte of the code of one value: rint(x / scale) with an IEEE division. The product with
-// the inverse is within 2^-15 of that quotient (|x / scale| <= 128), so the division is needed only
-// where the product is that close to the border between two codes.
-__device__ inline uint32_t quantize_value(float value, float scale, float inverse,
-                                          int32_t code_max) {
-  float quotient = __fmul_rn(value, inverse);
-  const float to_code = fabsf(__fsub_rn(quotient, rintf(quotient)));
-  if (to_code > 0.5f - 0x1p-14f) quotient = __fdiv_rn(value, scale);
-  const int32_t code = __float2int_rn(quotient);
-  return static_cast<uint32_t>(min(max(code, -code_max - 1), code_max)) & 0xffu;
+__device__ inline uint32_t largest_magnitude_bits(float4 quad) {
+  return max(max(magnitude_bits(quad.x), magnitude_bits(quad.y)),
+             max(magnitude_bits(quad.z), magnitude_bits(quad.w)));
 }
 
-// Quantizes a group of 128, a quad per lane, values past the row's end being 0: scale = max(max|x|
-// / code_max, 1e-5), code = clamp(round_half_even(x / scale)). A group that is not finite gets
-// codes 0 and scale NaN. All lanes of the warp call it.
+struct GroupScale {
+  float scale;
+  float inverse;
+};
+// scale = max(max|x| / code_max, 1e-5), NaN for a group that is not finite.
+__device__ inline GroupScale group_scale(uint32_t max_bits, int32_t code_max) {
+  const float largest =
+      max_bits < kInfinityBits ? __uint_as_float(max_bits) : __uint_as_float(0x7fc00000u);
+  const float quotient = __fdiv_rn(largest, static_cast<float>(code_max));
+  const float scale = quotient < kSmallestScale ? kSmallestScale : quotient;
+  return {scale, __fdiv_rn(1.0f, scale)};
+}
+
+__device__ inline float distance_to_code(float quotient) {
+  return fabsf(__fsub_rn(quotient, rintf(quotient)));
+}
+
+// The low byte of clamp(round_half_even(quotient)); 0 for NaN.
+__device__ inline uint32_t code_byte(float quotient, int32_t code_max) {
+  return static_cast<uint32_t>(min(max(__float2int_rn(quotient), -code_max - 1), code_max)) & 0xffu;
+}
+
+// The codes of four values: rint(x / scale) with an IEEE division. The product with the inverse is
+// within 2^-15 of that quotient (|x / scale| <= 128), so the division is needed only where a
+// product is that close to the border between two codes.
+__device__ inline uint32_t quantize_quad(float4 x, const GroupScale& by, int32_t code_max) {
+  float4 q = make_float4(__fmul_rn(x.x, by.inverse), __fmul_rn(x.y, by.inverse),
+                         __fmul_rn(x.z, by.inverse), __fmul_rn(x.w, by.inverse));
+  const float farthest = fmaxf(fmaxf(distance_to_code(q.x), distance_to_code(q.y)),
+                               fmaxf(distance_to_code(q.z), distance_to_code(q.w)));
+  if (farthest > 0.5f - 0x1p-14f)
+    q = make_float4(__fdiv_rn(x.x, by.scale), __fdiv_rn(x.y, by.scale), __fdiv_rn(x.z, by.scale),
+                    __fdiv_rn(x.w, by.scale));
+  return code_byte(q.x, code_max) | code_byte(q.y, code_max) << 8 | code_byte(q.z, code_max) << 16 |
+         code_byte(q.w, code_max) << 24;
+}
+
+// Quantizes a group of 128, a quad per lane, values past the row's end being 0. A group that is not
+// finite gets codes 0 and scale NaN. All lanes of the warp call it.
 __device__ inline void quantize_group(float4 quad, int32_t code_max, int64_t token,
                                       int64_t n_tokens, int64_t group, int64_t n_groups,
                                       const CudaQuantized& out) {
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
-  const uint32_t own = max(max(magnitude_bits(quad.x), magnitude_bits(quad.y)),
-                           max(magnitude_bits(quad.z), magnitude_bits(quad.w)));
-  const uint32_t max_bits = warp_max(own);
-  uint32_t word = 0;
-  float scale = __uint_as_float(0x7fc00000u);
-  if (max_bits < kInfinityBits) {
-    scale =
-        fmaxf(__fdiv_rn(__uint_as_float(max_bits), static_cast<float>(code_max)), kSmallestScale);
-    const float inverse = __fdiv_rn(1.0f, scale);
-    word = quantize_value(quad.x, scale, inverse, code_max) |
-           quantize_value(quad.y, scale, inverse, code_max) << 8 |
-           quantize_value(quad.z, scale, inverse, code_max) << 16 |
-           quantize_value(quad.w, scale, inverse, code_max) << 24;
-  }
+  const GroupScale by = group_scale(warp_max(largest_magnitude_bits(quad)), code_max);
   const bool natural = out.order == CodesOrder::kNatural;
   auto* words = reinterpret_cast<uint32_t*>(out.codes + (token * n_groups + group) * kGroupSize);
-  words[natural ? lane : cuda_int8::tensor_word(lane)] = word;
-  if (lane == 0) out.scales[natural ? token * n_groups + group : group * n_tokens + token] = scale;
+  words[natural ? lane : cuda_int8::tensor_word(lane)] = quantize_quad(quad, by, code_max);
+  if (lane == 0)
+    out.scales[natural ? token * n_groups + group : group * n_tokens + token] = by.scale;
+}
+
+// The same for groups first, first + step, .. of a row in natural order, those past n_groups left
+// out. Each lane divides for one group: divisions one after the other would take longest.
+template <int kGroups>
+__device__ inline void quantize_groups(const float4 (&quads)[kGroups], int32_t code_max,
+                                       int32_t first, int32_t step, int32_t n_groups,
+                                       const CudaQuantized& out) {
+  static_assert(kGroups <= 32, "a lane for each group");
+  const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
+  uint32_t own = 0;
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+    const uint32_t max_bits = warp_max(largest_magnitude_bits(quads[i]));
+    if (lane == i) own = max_bits;
+  }
+  const GroupScale own_by = group_scale(own, code_max);
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+    const int32_t group = first + i * step;
+    if (group >= n_groups) break;
+    const GroupScale by = {__shfl_sync(kAllLanes, own_by.scale, i),
+                           __shfl_sync(kAllLanes, own_by.inverse, i)};
+    reinterpret_cast<uint32_t*>(out.codes + group * kGroupSize)[lane] =
+        quantize_quad(quads[i], by, code_max);
+    if (lane == 0) out.scales[group] = by.scale;
+  }
 }
 
 __host__ __device__ constexpr int32_t code_max_of(int32_t bits) {
@@ -106,6 +150,16 @@ __device__ inline float warp_sum(float value) {
   for (int offset = 16; offset > 0; offset /= 2)
     value = __fadd_rn(value, __shfl_xor_sync(kAllLanes, value, offset));
   return value;
+}
+
+// The same of several values at once.
+template <int kValues>
+__device__ inline void sum_over_warp(float (&values)[kValues]) {
+  for (int offset = 16; offset > 0; offset /= 2) {
+#pragma unroll
+    for (int i = 0; i < kValues; ++i)
+      values[i] = __fadd_rn(values[i], __shfl_xor_sync(kAllLanes, values[i], offset));
+  }
 }
 
 __device__ inline float add_squares(float sum, float4 quad) {

@@ -121,14 +121,15 @@ TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a
     for (const int32_t bits : {6, 8}) {
       for (const int64_t n_rows : {1, 64, 4096, 57344}) {
         for (const int64_t n_cols : {1, 172, 4096, 28672, 1000000}) {
-          for (const int64_t n_tokens : {1, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 256, 4096}) {
-            const LinearConfig config = select_linear({.sm = sm,
-                                                       .n_sms = 40,
-                                                       .family = CudaFamily::kInt8,
-                                                       .weight_bits = bits,
-                                                       .n_rows = n_rows,
-                                                       .n_cols = n_cols,
-                                                       .n_tokens = n_tokens});
+          for (const int64_t n_tokens : {1, 2, 4, 5, 8, 9, 16, 17, 32, 33, 64, 65, 256, 4096}) {
+            const LinearProblem problem = {.sm = sm,
+                                           .n_sms = 40,
+                                           .family = CudaFamily::kInt8,
+                                           .weight_bits = bits,
+                                           .n_rows = n_rows,
+                                           .n_cols = n_cols,
+                                           .n_tokens = n_tokens};
+            const LinearConfig config = select_linear(problem);
             INFO("sm " << sm << " bits " << bits << " N " << n_rows << " K " << n_cols << " M "
                        << n_tokens);
             CHECK(std::string(config.reason).size() > 10);
@@ -140,9 +141,11 @@ TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a
                                              cuda_int8::n_groups(n_cols),
                                              config.resident) <= shared_bytes_per_cta(sm));
             }
-            CHECK((config.kernel == LinearKernel::kInt8Wgmma) ==
-                  (sm == 90 && n_tokens >= kWgmmaMinTokens));
-            CHECK((codes_order(sm, CudaFamily::kInt8, n_tokens) == CodesOrder::kTensor) ==
+            CHECK(
+                (config.kernel == LinearKernel::kInt8Wgmma) ==
+                (sm == 90 && n_tokens >= (n_rows > 40 * 16 * kDecodeBlocks ? kWgmmaMinTokensManyRows
+                                                                           : kWgmmaMinTokens)));
+            CHECK((codes_order(problem) == CodesOrder::kTensor) ==
                   (config.kernel == LinearKernel::kInt8Wgmma));
             if (config.kernel == LinearKernel::kInt8Wgmma) {
               const WgmmaShape shape = wgmma_shape(config.wgmma);

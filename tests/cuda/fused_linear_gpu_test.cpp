@@ -90,14 +90,19 @@ void check_subject(const CudaLaunch& launch, Random& random, const Subject& subj
   const DeviceArray<int8_t> codes(subject.n_tokens * groups * kGroupSize);
   const DeviceArray<float> scales(subject.n_tokens * groups);
   const DeviceArray<uint8_t> scratch(16);
-  const CudaQuantized quantized = {codes.data(), scales.data(), CodesOrder::kNatural};
   const CudaRows rows = {x.data(), stride};
   constexpr float kEps = 1e-5f;
-  check_cuda(subject.norm ? cuda_rms_norm_quantize(launch, rows, norm.data(), subject.n_cols, kEps,
-                                                   subject.bits, subject.n_tokens, quantized)
-                          : cuda_quantize(launch, rows, subject.n_cols, subject.bits,
-                                          subject.n_tokens, quantized));
-  check_cuda(cuda_linear_int(launch, parts.get(), quantized, subject.bits, subject.n_tokens,
+  const auto quantize = [&](CodesOrder order) {
+    const CudaQuantized out = {codes.data(), scales.data(), order};
+    check_cuda(subject.norm ? cuda_rms_norm_quantize(launch, rows, norm.data(), subject.n_cols,
+                                                     kEps, subject.bits, subject.n_tokens, out)
+                            : cuda_quantize(launch, rows, subject.n_cols, subject.bits,
+                                            subject.n_tokens, out));
+    return out;
+  };
+  const CudaQuantized ordered =
+      quantize(codes_order(linear_problem(launch, parts.get(), subject.n_tokens, subject.store)));
+  check_cuda(cuda_linear_int(launch, parts.get(), ordered, subject.bits, subject.n_tokens,
                              subject.store, scratch.data()));
   const auto expected = parts.results(subject.store);
   const auto check_results = [&](const char* how) {
@@ -108,9 +113,10 @@ void check_subject(const CudaLaunch& launch, Random& random, const Subject& subj
                       subject.name() + ", " + how + ", part " + std::to_string(i));
     }
   };
-  if (fuses_linear(subject.problem(launch))) {
+  if (can_fuse_linear(subject.problem(launch))) {
     parts.reset();
-    check_cuda(cuda_linear_fused(launch, parts.get(), quantized, subject.n_tokens, subject.store));
+    const CudaQuantized natural = quantize(CodesOrder::kNatural);
+    check_cuda(cuda_linear_fused(launch, parts.get(), natural, subject.n_tokens, subject.store));
     check_results("codes");
   }
   if (fuses_quantization(subject.problem(launch), subject.norm)) {
@@ -119,6 +125,59 @@ void check_subject(const CudaLaunch& launch, Random& random, const Subject& subj
     check_cuda(cuda_linear_fused(launch, parts.get(), source, subject.bits, subject.store));
     check_results("row");
   }
+}
+
+// in -> joint (x, y) -> silu pair -> add, as in a layer, in overlapping launches.
+void check_chain(const CudaLaunch& launch, Random& random, int64_t n_embd, int64_t n_ff, int laps,
+                 int repeats) {
+  const Subject first = {WeightFormat::kInt6Group, 6, n_embd, 1, {n_embd, 256}, true, false,
+                         CudaStore::kSet};
+  const Subject second = {WeightFormat::kInt6Group, 6, n_embd, 1, {n_ff, n_ff}, true, false,
+                          CudaStore::kSiluMul};
+  const Subject third = {WeightFormat::kInt6Group, 8, n_ff, 1, {n_embd}, false, false,
+                         CudaStore::kAdd};
+  if (!fuses_quantization(first.problem(launch), true)) return;
+  const Parts a(launch, random, first);
+  const Parts b(launch, random, second);
+  const Parts c(launch, random, third);
+  const DeviceArray<float> norm(random.reals(n_embd, 0.5f, 1.5f));
+  const DeviceArray<int8_t> codes(4096);
+  const DeviceArray<float> scales(32);
+  const DeviceArray<uint8_t> scratch(16);
+  const DeviceArray<float> x(activations(random, 1, n_embd, n_embd));
+  const float* row = x.data();
+  const auto run = [&](bool fused) {
+    a.reset();
+    b.reset();
+    c.reset();
+    const float* input = row;
+    const auto step = [&](const Subject& subject, const Parts& parts, const float* from) {
+      const float* factor = subject.norm ? norm.data() : nullptr;
+      if (fused) {
+        check_cuda(cuda_linear_fused(launch, parts.get(), CudaSource{from, factor, 1e-5f},
+                                     subject.bits, subject.store));
+        return;
+      }
+      const CudaRows rows = {const_cast<float*>(from), subject.n_cols};
+      const CudaQuantized quantized = {codes.data(), scales.data(), CodesOrder::kNatural};
+      check_cuda(factor != nullptr
+                     ? cuda_rms_norm_quantize(launch, rows, factor, subject.n_cols, 1e-5f,
+                                              subject.bits, 1, quantized)
+                     : cuda_quantize(launch, rows, subject.n_cols, subject.bits, 1, quantized));
+      check_cuda(cuda_linear_int(launch, parts.get(), quantized, subject.bits, 1, subject.store,
+                                 scratch.data()));
+    };
+    for (int lap = 0; lap < laps; ++lap) {
+      step(first, a, input);
+      step(second, b, a.get()[0].out.data);
+      step(third, c, b.get()[0].out.data);
+      input = c.get()[0].out.data;
+    }
+    return c.results(CudaStore::kAdd)[0];
+  };
+  const std::vector<float> expected = run(false);
+  for (int repeat = 0; repeat < repeats; ++repeat)
+    check_same_bits(run(true), n_embd + 3, expected, n_embd + 3, "chain " + std::to_string(repeat));
 }
 
 constexpr std::pair<WeightFormat, int32_t> kPrecisions[] = {
@@ -160,56 +219,28 @@ TEST_CASE("fused linears on the GPU: a chain of overlapping launches, again and 
   CudaLaunch launch;
   if (!find_gpu(&launch)) return;
   Random random(12);
-  // in -> joint (x, y) -> silu pair -> add, as in a layer.
-  const Subject first = {WeightFormat::kInt6Group, 6, 1024, 1, {1024, 256}, true, false,
-                         CudaStore::kSet};
-  const Subject second = {WeightFormat::kInt6Group, 6, 1024, 1, {2816, 2816}, true, false,
-                          CudaStore::kSiluMul};
-  const Subject third = {WeightFormat::kInt6Group, 8, 2816, 1, {1024}, false, false,
-                         CudaStore::kAdd};
-  if (!fuses_quantization(first.problem(launch), true)) return;
-  const Parts a(launch, random, first);
-  const Parts b(launch, random, second);
-  const Parts c(launch, random, third);
-  const DeviceArray<float> norm(random.reals(1024, 0.5f, 1.5f));
-  const DeviceArray<int8_t> codes(4096);
-  const DeviceArray<float> scales(32);
-  const DeviceArray<uint8_t> scratch(16);
-  const DeviceArray<float> x(activations(random, 1, 1024, 1024));
-  const float* row = x.data();
-  constexpr int kLaps = 20;
-  const auto run = [&](bool fused) {
-    a.reset();
-    b.reset();
-    c.reset();
-    const float* input = row;
-    const auto step = [&](const Subject& subject, const Parts& parts, const float* from) {
-      const float* factor = subject.norm ? norm.data() : nullptr;
-      if (fused) {
-        check_cuda(cuda_linear_fused(launch, parts.get(), CudaSource{from, factor, 1e-5f},
-                                     subject.bits, subject.store));
-        return;
-      }
-      const CudaRows rows = {const_cast<float*>(from), subject.n_cols};
-      const CudaQuantized quantized = {codes.data(), scales.data(), CodesOrder::kNatural};
-      check_cuda(factor != nullptr
-                     ? cuda_rms_norm_quantize(launch, rows, factor, subject.n_cols, 1e-5f,
-                                              subject.bits, 1, quantized)
-                     : cuda_quantize(launch, rows, subject.n_cols, subject.bits, 1, quantized));
-      check_cuda(cuda_linear_int(launch, parts.get(), quantized, subject.bits, 1, subject.store,
-                                 scratch.data()));
-    };
-    for (int lap = 0; lap < kLaps; ++lap) {
-      step(first, a, input);
-      step(second, b, a.get()[0].out.data);
-      step(third, c, b.get()[0].out.data);
-      input = c.get()[0].out.data;
+  check_chain(launch, random, 1024, 2816, 20, 30);
+}
+
+// Each form of the kernel with rings that go round several times in two CTAs: little enough work
+// for compute-sanitizer.
+TEST_CASE("fused linears on the GPU: every form on a few rows") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  launch.n_sms = 2;
+  Random random(13);
+  for (const auto& [format, bits] : kPrecisions) {
+    if (bits != weight_bits(format)) continue;
+    for (const int64_t n_tokens : {1, 3}) {
+      check_subject(launch, random,
+                    {format, bits, 640, n_tokens, {70, 33, 20}, true, true, CudaStore::kSet});
+      check_subject(launch, random,
+                    {format, bits, 4224, n_tokens, {40, 40}, true, false, CudaStore::kSiluMul});
+      check_subject(launch, random,
+                    {format, bits, 4224, n_tokens, {70}, false, false, CudaStore::kAdd});
     }
-    return c.results(CudaStore::kAdd)[0];
-  };
-  const std::vector<float> expected = run(false);
-  for (int repeat = 0; repeat < 30; ++repeat)
-    check_same_bits(run(true), 1027, expected, 1027, "chain " + std::to_string(repeat));
+  }
+  check_chain(launch, random, 256, 384, 1, 1);
 }
 
 // The four products of a LLaMA-2-7B layer, 32 layers of their own weights, as one graph.
@@ -254,7 +285,7 @@ TEST_CASE("fused linears timings" * doctest::skip()) {
                             cudaMemcpyHostToDevice));
     }
     const double floor_us = static_cast<double>(layer_bytes + scale_bytes) / 4.5e6;
-    for (const int64_t n_tokens : {1, 2, 4}) {
+    for (const int64_t n_tokens : {1, 2, 3, 4}) {
       const DeviceArray<float> x(random.reals(n_tokens * 11008, -1.0f, 1.0f));
       const DeviceArray<float> q(n_tokens * 4096 * 3);
       const DeviceArray<float> h(n_tokens * 11008 * 2);
@@ -301,16 +332,18 @@ TEST_CASE("fused linears timings" * doctest::skip()) {
                 continue;
               }
               const CudaRows rows = {from, shape.n_cols};
-              const CudaQuantized quantized = {x_codes.data(), x_scales.data(),
-                                               CodesOrder::kNatural};
+              const bool fuses = fused && can_fuse_linear(problem);
+              const CudaQuantized quantized = {
+                  x_codes.data(), x_scales.data(),
+                  fuses ? CodesOrder::kNatural
+                        : codes_order(linear_problem(launch, parts, n_tokens, shape.store))};
               check_cuda(shape.norm ? cuda_rms_norm_quantize(launch, rows, factor, shape.n_cols,
                                                              1e-5f, bits, n_tokens, quantized)
                                     : cuda_quantize(launch, rows, shape.n_cols, bits, n_tokens,
                                                     quantized));
-              check_cuda(fused && fuses_linear(problem)
-                             ? cuda_linear_fused(launch, parts, quantized, n_tokens, shape.store)
-                             : cuda_linear_int(launch, parts, quantized, bits, n_tokens,
-                                               shape.store, scratch.data()));
+              check_cuda(fuses ? cuda_linear_fused(launch, parts, quantized, n_tokens, shape.store)
+                               : cuda_linear_int(launch, parts, quantized, bits, n_tokens,
+                                                 shape.store, scratch.data()));
             }
           }
           check_cuda(cudaStreamEndCapture(launch.stream, &graph));

@@ -21,6 +21,10 @@ TEST_CASE("fused linears serve few tokens of the INT8 family on sm_90 where the 
   binary.family = CudaFamily::kBinary;
   CHECK_FALSE(fuses_linear(binary));
   FusedProblem several = decode;
+  several.n_tokens = 2;
+  CHECK(can_fuse_linear(several));
+  CHECK_FALSE(fuses_linear(several));  // wgmma serves
+  several.sm = 100;
   several.n_tokens = kFusedMaxTokens;
   CHECK(fuses_linear(several));
   CHECK_FALSE(fuses_quantization(several, true));

@@ -147,9 +147,10 @@ void check_joint(const CudaLaunch& launch, CudaFamily family, Random& random,
         std::max(scratch_bytes, cuda_linear_int_scratch_bytes(p.n_rows, n_cols, n_tokens));
   }
   const DeviceArray<uint8_t> scratch(scratch_bytes);
-  const DeviceActivations x(
-      first, 0, n_tokens,
-      tile != nullptr ? CodesOrder::kTensor : codes_order(launch.sm, family, n_tokens));
+  const DeviceActivations x(first, 0, n_tokens,
+                            tile != nullptr
+                                ? CodesOrder::kTensor
+                                : codes_order(linear_problem(launch, parts, n_tokens, store)));
   check_cuda(tile != nullptr ? int8_linear_wgmma(launch, parts, x.get(), n_tokens, store, *tile)
                              : cuda_linear_int(launch, parts, x.get(), precision.activation_bits,
                                                n_tokens, store, scratch.data()));

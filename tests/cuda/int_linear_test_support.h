@@ -314,9 +314,9 @@ class DeviceProduct {
 inline cudaError_t multiply(const CudaLaunch& launch, const IntProduct& p,
                             const DeviceProduct& device, int64_t first, int64_t n_tokens,
                             const float* bias, CudaStore store, CudaRows out) {
-  const DeviceActivations x(p, first, n_tokens,
-                            codes_order(launch.sm, device.matrix().family, n_tokens));
   const CudaLinearPart part = {device.matrix(), bias, out};
+  const DeviceActivations x(p, first, n_tokens,
+                            codes_order(linear_problem(launch, {&part, 1}, n_tokens, store)));
   const cudaError_t error = cuda_linear_int(launch, {&part, 1}, x.get(), p.activation_bits,
                                             n_tokens, store, device.scratch());
   return error != cudaSuccess ? error : cudaDeviceSynchronize();

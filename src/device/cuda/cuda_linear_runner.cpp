@@ -96,8 +96,7 @@ LinearProblem CudaLinearRunner::problem(const DeviceLinear& linear) const {
 
 Status CudaLinearRunner::quantize_input(const DeviceLinear& linear) {
   if (!is_quantized_input(linear)) return Status();
-  const LinearProblem asked = problem(linear);
-  codes_.order = codes_order(asked.sm, asked.family, asked.n_tokens);
+  codes_.order = codes_order(problem(linear));
   return session_->check(cuda_quantize(timer_.launch(), input_, shape_.n_cols,
                                        linear.activation_bits, shape_.n_tokens, codes_),
                          "quantization");
@@ -111,12 +110,13 @@ std::vector<CudaLinearRunner::Way> CudaLinearRunner::ways(const DeviceLinear& li
   std::vector<Way> ways;
   const bool quantizes = fuses_quantization(fused, /*norms=*/false);
   if (quantizes) ways.push_back({.kind = Way::Kind::kFusedQuantizing, .chosen = true});
-  if (fuses_linear(fused)) ways.push_back({.kind = Way::Kind::kFused});
+  const bool fuses = fuses_linear(fused);
+  if (fuses) ways.push_back({.kind = Way::Kind::kFused, .chosen = !quantizes});
   const LinearConfig selected = select_linear(asked);
   for (const LinearConfig& config : linear_configs(asked)) {
     ways.push_back({.kind = Way::Kind::kConfig,
                     .config = config,
-                    .chosen = !quantizes && is_same_config(config, selected)});
+                    .chosen = !fuses && is_same_config(config, selected)});
   }
   return ways;
 }

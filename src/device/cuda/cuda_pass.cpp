@@ -63,7 +63,8 @@ Status CudaPass::multiply_joint(const Source& source, std::span<const Output> ou
     return check(cuda_linear_fused(launch_, joint, row, bits, store), "linear layer");
   }
   CudaQuantized codes = buffers_.codes;
-  codes.order = codes_order(launch_.sm, parts[0].w.family, n);
+  codes.order = fuses_linear(problem) ? CodesOrder::kNatural
+                                      : codes_order(linear_problem(launch_, joint, n, store));
   FLEXQ_RETURN_IF_ERROR(
       check(source.norm != nullptr
                 ? cuda_rms_norm_quantize(launch_, source.rows, source.norm, source.width,
