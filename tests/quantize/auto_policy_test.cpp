@@ -119,7 +119,7 @@ void check_against_reference(const std::string& checkpoint_dir, const std::strin
   CalibrationText text;
   text.window_tokens = 512;
   text.tokens.assign(tokens->begin(), tokens->begin() + 48 * 512);
-  ThreadPool pool(2);
+  ThreadPool pool(available_cpus());
   auto walk = LayerWalk::create(checkpoint, 512, pool);
   REQUIRE(walk.ok());
   const auto losses = measure_sensitivity(**walk, checkpoint, text, 6, [] { return Status(); });
