@@ -788,9 +788,10 @@ FLEXQ_API flexq_status flexq_quantize_options_set_policy(flexq_quantize_options*
 /* Rare options by name. Keys:
  *   "embedding_bits"  "16" (default: the checkpoint's own type), "8": one scale per row
  *   "lm_head_bits"    likewise; tied embeddings are one matrix, 8 in either place quantizes it
- *   "scale_search"    how weight scales are found: "none" (default: from the largest weight of a
- *                     group), "error" (least squared error of the group), "weighted" (the same, an
- *                     input's errors weighted by its mean square; needs a calibration text)
+ *   "scale_search"    how weight scales are found: "none" (from the largest weight of a group),
+ *                     "error" (least squared error of the group), "weighted" (the same, an input's
+ *                     errors weighted by its mean square; needs a calibration text), "auto"
+ *                     (default: "weighted" with a calibration text, "none" without)
  *   "calibration_windows"  windows of 512 tokens that are taken from the calibration text, spread
  *                     evenly over it: "4" to "4096" (default "32")
  *   "force"           "1": where a perplexity budget cannot be met, writes the best there is

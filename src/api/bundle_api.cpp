@@ -1,5 +1,6 @@
 // Quantizing, inspecting and verifying bundles.
 #include <charconv>
+#include <optional>
 #include <utility>
 
 #include "api/bundle_json.h"
@@ -25,7 +26,11 @@ Status set_bits(std::string_view key, std::string_view value, int32_t& bits) {
   return Status();
 }
 
-Status set_scale_search(std::string_view value, flexq::ScaleSearch& search) {
+Status set_scale_search(std::string_view value, std::optional<flexq::ScaleSearch>& search) {
+  if (value == "auto") {
+    search.reset();
+    return Status();
+  }
   constexpr std::pair<std::string_view, flexq::ScaleSearch> kNames[] = {
       {"none", flexq::ScaleSearch::kNone},
       {"error", flexq::ScaleSearch::kError},
@@ -35,7 +40,7 @@ Status set_scale_search(std::string_view value, flexq::ScaleSearch& search) {
     search = meaning;
     return Status();
   }
-  return unsupported_value("scale_search", "none, error or weighted", value);
+  return unsupported_value("scale_search", "auto, none, error or weighted", value);
 }
 
 Status set_calibration_windows(std::string_view value, int32_t& n_windows) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "quantize/input_statistics.h"
+#include "quantize/likelihood_ratio.h"
 #include "quantize/precision_search.h"
 #include "quantize/quantized_source.h"
 #include "quantize/run_losses.h"
@@ -28,10 +29,6 @@ constexpr int kExchangeRounds = 3;
 // rounds. Together they tell 1 / 8 / 4^3 of all work apart.
 constexpr int64_t kBudgetParts = 4;
 constexpr int kBudgetRounds = 3;
-// Of the likelihood's rise over the expected one. Never less than 1: a text on which the likelihood
-// falls by less than expected promises nothing for another.
-constexpr double kMinLikelihoodRatio = 1.0;
-constexpr double kMaxLikelihoodRatio = 2.0;
 
 LogitLoss sum_of(const std::vector<LogitLoss>& windows) {
   LogitLoss sum;
@@ -229,13 +226,12 @@ class Analysis {
     return measure(sets);
   }
 
-  // How much of the expected rise is seen in the likelihood: the ratio where both are largest and
-  // least noisy.
+  // How much of the expected rise is to be seen in the likelihood, from where both are largest.
   double likelihood_ratio() const {
-    const double expected = all_narrow_.expected_rise() - unquantized_inputs_.expected_rise();
-    const double likelihood = all_narrow_.nll() - unquantized_inputs_.nll();
-    if (expected <= 0 || likelihood <= 0) return 1;
-    return std::clamp(likelihood / expected, kMinLikelihoodRatio, kMaxLikelihoodRatio);
+    return cautious_likelihood_ratio(
+        all_narrow_.expected_rise() - unquantized_inputs_.expected_rise(),
+        all_narrow_.nll() - unquantized_inputs_.nll(), all_narrow_.kl() - unquantized_inputs_.kl(),
+        all_narrow_.n_targets);
   }
 
   // The relative rise of the perplexity over the same weights with unquantized activations: what

@@ -123,7 +123,8 @@ Status quantize_calibrated(WeightSource& source, const CalibrationText& text,
 Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
   WeightPrecision precision;
   FLEXQ_ASSIGN_OR_RETURN(precision.policy, find_precision_policy(options.policy));
-  precision.scale_search = options.scale_search;
+  precision.scale_search = options.scale_search.value_or(
+      options.calibration_text ? ScaleSearch::kWeighted : ScaleSearch::kNone);
   precision.embedding_bits = options.embedding_bits;
   precision.lm_head_bits = options.lm_head_bits;
   return precision;

@@ -15,7 +15,9 @@ struct QuantizeOptions {
   std::string policy = "flexq";  // a name of precision_policy.h
   int32_t embedding_bits = 16;   // 16 or 8: WeightPrecision
   int32_t lm_head_bits = 16;
-  ScaleSearch scale_search = ScaleSearch::kNone;
+  // Empty: kWeighted with a calibration text, which lowers the perplexity of other texts too, and
+  // kNone without one.
+  std::optional<ScaleSearch> scale_search;
   // Needed by auto and by ScaleSearch::kWeighted; with other policies it is analysed all the same.
   std::optional<std::string> calibration_text;
   int32_t calibration_windows = 32;  // at most so many windows of the text are used

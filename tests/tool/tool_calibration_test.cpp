@@ -82,10 +82,12 @@ TEST_CASE("calibration texts and budgets that do not serve") {
   refused("", "expected text, found none");
   refused("\xff\xfe", "expected UTF-8");
   refused("Once upon a time", "at least 4 windows of 512 tokens");
-  check_failure(
-      run_tool({"quantize", kStories, "-o", output, "--policy", "auto", "--calibration",
-                write_text(directory), "--calibration-windows", "4", "--budget-ppl", "0.0000001"}),
-      1, {"the best that 8-bit activations reach", "--force"});
+  // With searched scales the errors of 8-bit activations happen to make up for those of the
+  // weights.
+  check_failure(run_tool({"quantize", kStories, "-o", output, "--policy", "auto", "--calibration",
+                          write_text(directory), "--calibration-windows", "4", "--budget-ppl",
+                          "0.0000001", "--scale-search", "none"}),
+                1, {"the best that 8-bit activations reach", "--force"});
   CHECK_FALSE(std::filesystem::exists(output));
   check_failure(
       run_tool({"quantize", kStories, "-o", output, "--policy", "auto", "--a8-fraction", "1.5"}), 2,

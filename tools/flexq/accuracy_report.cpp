@@ -48,6 +48,7 @@ std::string percent(double part, int digits) {
 
 // A part in percent with the digits that tell small losses apart.
 std::string small_percent(double part) {
+  if (part == 0) return percent(part, 0);
   return percent(part, std::fabs(part) < 0.001 ? 4 : std::fabs(part) < 0.01 ? 3 : 2);
 }
 
@@ -111,15 +112,17 @@ std::string heat_map(const std::vector<std::array<Cell, 7>>& cells, bool calibra
       // The eye tells the square root's steps apart where a few layers cost most.
       const double shade = largest > 0 ? std::sqrt(rise / largest) : 0;
       const std::string bits = std::to_string(cell.activation_bits);
-      html += "<td class=\"b" + bits + (shade > 0.6 ? " deep" : "") +
-              "\" style=\"--s:" + fixed(shade, 3) + "\" title=\"" + bits + "-bit activations";
+      // Where the figures have to change colour: early on the dark page, late on the light one.
+      const char* const ink = shade > 0.85 ? " deep" : shade > 0.7 ? " mid" : "";
+      html += "<td class=\"b" + bits + ink + "\" style=\"--s:" + fixed(shade, 3) + "\" title=\"" +
+              bits + "-bit activations";
       if (calibrated) {
         html += "; alone at 6 bits: expected rise " +
-                short_number(metric_of(cell, "expected_rise_a6")) + ", measured " +
-                short_number(metric_of(cell, "nll_rise_a6")) + " nats, KL " +
-                short_number(metric_of(cell, "kl_a6")) + ", output error " +
-                short_number(metric_of(cell, "output_error_a6")) + ", largest input " +
-                short_number(metric_of(cell, "input_max"));
+                short_number(metric_of(cell, "expected_rise_a6"), 3) + ", measured " +
+                short_number(metric_of(cell, "nll_rise_a6"), 3) + " nats, KL " +
+                short_number(metric_of(cell, "kl_a6"), 3) + ", output error " +
+                short_number(metric_of(cell, "output_error_a6"), 3) + ", largest input " +
+                short_number(metric_of(cell, "input_max"), 3);
       }
       html += "\"><b>" + bits + "</b>";
       if (calibrated) html += "<small>" + fixed(100 * rise, 3) + "</small>";
@@ -138,21 +141,23 @@ std::string policy_table(const Json& policies) {
   for (const Json& entry : policies)
     most = std::max(most, entry["expected_rise"].get<double>());
   std::string html =
-      "<section><h2>Policies on the calibration text</h2><div class=\"scroll\"><table><thead><tr>"
-      "<th>policy</th><th>8-bit work</th><th>perplexity</th><th>measured rise</th><th>expected "
+      "<section><h2>Policies on the calibration text</h2><div class=\"scroll\"><table "
+      "class=\"policies\"><thead><tr>"
+      "<th>policy</th><th class=\"share\">8-bit work</th><th>perplexity</th><th>measured "
+      "rise</th><th>expected "
       "rise</th><th class=\"bar\"></th><th>KL</th></tr></thead><tbody>";
   for (const Json& entry : policies) {
     const std::string name = entry.value("policy", "");
     const double expected = entry["expected_rise"];
     const bool has_activations = name != "unquantized" && !name.ends_with("a16");
     html += "<tr" + std::string(name == "auto" ? " class=\"chosen\"" : "") + "><th>" +
-            escaped(name) + "</th><td>" +
+            escaped(name) + "</th><td class=\"share\">" +
             (has_activations ? percent(entry["a8_share"], 1) : std::string("&ndash;")) +
             "</td><td>" + fixed(entry["perplexity"], 4) + "</td><td>" +
             small_percent(entry["perplexity"].get<double>() / unquantized - 1) + "</td><td>" +
             small_percent(std::expm1(expected)) + "</td><td class=\"bar\"><i style=\"width:" +
             fixed(most > 0 ? 100 * std::max(expected, 0.0) / most : 0, 1) + "%\"></i></td><td>" +
-            short_number(entry["kl_divergence"]) + "</td></tr>";
+            short_number(entry["kl_divergence"], 3) + "</td></tr>";
   }
   return html +
          "</tbody></table></div><p class=\"note\">Rises are over the unquantized model. The "
@@ -163,7 +168,7 @@ std::string policy_table(const Json& policies) {
 
 // The curve of the best mixtures, with the fixed mixtures and the chosen one as points.
 std::string front_chart(const Json& calibration) {
-  constexpr double kWidth = 640, kHeight = 320, kLeft = 92, kRight = 36, kTop = 34, kBottom = 52;
+  constexpr double kWidth = 640, kHeight = 320, kLeft = 100, kRight = 36, kTop = 34, kBottom = 62;
   std::vector<std::pair<double, double>> line;
   struct Point {
     std::string name;
@@ -198,11 +203,11 @@ std::string front_chart(const Json& calibration) {
     const double rise = least + (most - least) * i / 4;
     svg += "<line class=\"grid\" x1=\"" + fixed(kLeft, 0) + "\" x2=\"" + fixed(kWidth - kRight, 0) +
            "\" y1=\"" + fixed(y(rise), 1) + "\" y2=\"" + fixed(y(rise), 1) +
-           "\"/><text class=\"tick\" text-anchor=\"end\" x=\"" + fixed(kLeft - 8, 0) + "\" y=\"" +
+           "\"/><text class=\"tick\" text-anchor=\"end\" x=\"" + fixed(kLeft - 14, 0) + "\" y=\"" +
            fixed(y(rise) + 4, 1) + "\">" + fixed(100 * rise, 2) +
            " %</text><text class=\"tick\" "
            "text-anchor=\"middle\" x=\"" +
-           fixed(x(i / 4.0), 1) + "\" y=\"" + fixed(kHeight - kBottom + 20, 0) + "\">" +
+           fixed(x(i / 4.0), 1) + "\" y=\"" + fixed(kHeight - kBottom + 28, 0) + "\">" +
            std::to_string(25 * i) + " %</text>";
   }
   svg += "<text class=\"tick\" text-anchor=\"middle\" x=\"" + fixed((kLeft + kWidth) / 2, 0) +
@@ -216,12 +221,13 @@ std::string front_chart(const Json& calibration) {
            fixed(y(rise), 1) + "\"/>";
   for (const Point& point : points) {
     const bool chosen = point.name == "auto";
-    const bool at_right = point.share > 0.8;
-    // The chosen point lies on the curve, below the fixed rule: its name goes below, theirs above.
+    // The chosen point lies on a falling curve, below the fixed rule: its name goes below and,
+    // where there is room, to the left; the others' above and, up to the edge, to the right.
+    const bool at_left = point.share > (chosen ? 0.15 : 0.8);
     svg += "<circle class=\"" + std::string(chosen ? "chosen" : "fixed") + "\" r=\"6\" cx=\"" +
            fixed(x(point.share), 1) + "\" cy=\"" + fixed(y(point.rise), 1) +
-           "\"/><text class=\"label\" text-anchor=\"" + (at_right ? "end" : "start") + "\" x=\"" +
-           fixed(x(point.share) + (at_right ? -10 : 10), 1) + "\" y=\"" +
+           "\"/><text class=\"label\" text-anchor=\"" + (at_left ? "end" : "start") + "\" x=\"" +
+           fixed(x(point.share) + (at_left ? -10 : 10), 1) + "\" y=\"" +
            fixed(y(point.rise) + (chosen ? 20 : -8), 1) + "\">" + escaped(point.name) + "</text>";
   }
   return "<section><h2>What 8-bit work buys</h2>" + svg +

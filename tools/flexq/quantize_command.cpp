@@ -23,7 +23,7 @@ struct QuantizeCommand {
   int32_t calibration_windows = 32;
   double perplexity_budget = 0;  // 0: none
   double a8_fraction = -1;       // negative: none
-  std::string scale_search = "none";
+  std::string scale_search = "auto";
   bool force = false;
   std::string report_file;
 };
@@ -162,7 +162,8 @@ void add_quantize_command(CLI::App& parent, Work& selected) {
                 "Where --budget-ppl cannot be met, write the best there is");
   app->add_option("--scale-search", command->scale_search,
                   "Scales of weights: none (from the largest weight of a group), error (least "
-                  "squared error), weighted (by the inputs' mean squares, needs --calibration)")
+                  "squared error), weighted (by the inputs' mean squares, needs --calibration), "
+                  "auto (weighted with --calibration, none without)")
       ->capture_default_str()
       ->type_name("NAME");
   app->add_option("--report", command->report_file,

@@ -38,7 +38,7 @@ tr.chosen td.bar i{background:var(--mark)}
 .heat td.b8{box-shadow:inset 0 0 0 2px var(--mark)}
 .heat td.b8 b{font-weight:800}
 .heat td.deep{color:#fff}
-@media (prefers-color-scheme:dark){.heat td.deep{color:#0b0f14}}
+@media (prefers-color-scheme:dark){.heat td.mid,.heat td.deep{color:#0b0f14}}
 svg{width:100%;height:auto;display:block}
 .grid{stroke:var(--line)}
 .tick{fill:var(--soft);font-size:13px}
@@ -48,7 +48,7 @@ svg{width:100%;height:auto;display:block}
 .fixed{fill:var(--bg);stroke:var(--fg);stroke-width:2}
 circle.chosen{fill:var(--mark)}
 footer{margin:2rem 0 1rem}
-@media (max-width:30rem){main{padding:.75rem}table{font-size:.875rem}th,td{padding:.3rem}tr>th:first-child{white-space:normal}td.bar,th.bar{display:none}.tick,.label{font-size:20px}}
+@media (max-width:30rem){main{padding:.75rem}table{font-size:.875rem}th,td{padding:.3rem .15rem}tr>th:first-child,thead th{white-space:normal}.policies,.policies thead th{font-size:.75rem}.bar,.share{display:none}.tick,.label{font-size:20px}}
 )css";
 
 }  // namespace flexq_tool

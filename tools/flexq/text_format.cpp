@@ -48,8 +48,8 @@ std::string fixed(double value, int digits) {
   return formatted("%.*f", digits, value);
 }
 
-std::string short_number(double value) {
-  return formatted("%.*g", 6, value);
+std::string short_number(double value, int n_digits) {
+  return formatted("%.*g", n_digits, value);
 }
 
 std::string format_bytes(int64_t bytes) {

@@ -11,8 +11,8 @@ namespace flexq_tool {
 // A number with `digits` digits after the point.
 std::string fixed(double value, int digits);
 
-// A number with 6 significant digits at most: "6.05445", "1e-05".
-std::string short_number(double value);
+// A number with at most so many significant digits: "6.05445", "1e-05".
+std::string short_number(double value, int n_digits = 6);
 
 // "17 bytes", "1.2 MB", "3.86 GB": powers of 1000.
 std::string format_bytes(int64_t bytes);
