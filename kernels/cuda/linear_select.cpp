@@ -110,8 +110,9 @@ constexpr WalkRow kWalks[] = {
     {128, kAny, WgmmaTile::kWalk64x128, "57344x8192: 178 against 186 in tiles"},
 };
 
-// More tokens: the tile whose waves take the least time. Nanoseconds of a group, measured at 1024
-// to 4096 tokens on an H200.
+// More tokens: the tile whose waves take the least time. Nanoseconds of a group, from times at 1024
+// to 4096 tokens on an H200; 128x256 alone stands just behind the pair, so that min_cols decides
+// between the two.
 struct TileRow {
   WgmmaTile tile;
   int64_t min_cols;

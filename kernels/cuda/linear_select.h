@@ -68,7 +68,7 @@ inline constexpr WgmmaTile kWgmmaTiles[] = {
     WgmmaTile::kTile128x64,  WgmmaTile::kTile128x128, WgmmaTile::kTile192x128,
     WgmmaTile::kTile128x256, WgmmaTile::kPair128x256};
 
-// Steps are as wide as registers allow without spilling. Two groups in a stage make pieces of 3 KB.
+// Steps are as wide as registers allow. Two groups in a stage make pieces of 3 KB.
 constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
   constexpr bool kStretches = true;
   switch (tile) {
