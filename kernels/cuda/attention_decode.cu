@@ -3,15 +3,18 @@
 // and cuda_attention: a CTA's warps share the same 16 rows as there, piece by piece, and pieces are
 // added as attention_combine adds them.
 //
-// Grid: (n_tokens * pieces, n_kv_heads), 4 warps. The CTA of a token's last piece, and it alone,
-// stores the new key and value and reads them back; all others only read positions of earlier
-// passes, so every CTA starts its copies of those before it waits for the projections. The last CTA
-// of a token and KV head to be done adds the pieces: a counter decides which CTA that is, not in
-// which order it adds. Counters are 0 before and after. Dynamic shared memory: a ring of kRing
-// tiles, K and V alternating (for int8: of codes, and one converted tile), what warps exchange, q
-// as fp16, and the new row of k and of v.
+// Grid: (n_tokens * pieces, n_kv_heads), the pieces of a token side by side, 4 warps. The CTA of a
+// token's last piece, and it alone, stores the new key and value and reads them back; all others
+// only read positions of earlier passes, so every CTA starts its copies of those before it waits
+// for the projections. The pieces of a token and KV head are added by its CTAs out of each other's
+// shared memory, each a part of the columns, where they are a cluster; else by the last of them to
+// be done: a counter decides which CTA that is, not in which order it adds. Counters are 0 before
+// and after. Dynamic shared memory: a ring of kRing tiles, K and V alternating (for int8: of codes,
+// and one converted tile), what warps exchange, q as fp16, and the new row of k and of v. A
+// cluster's pieces take the ring's place.
 #include "kernels/cuda/attention_decode_shape.h"
 #include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/kv_rows.cuh"
 #include "kernels/cuda/programmatic_launch.cuh"
 
@@ -31,15 +34,26 @@ struct DecodeArgs {
   int64_t v_stride;
   const float* cos;
   const float* sin;
-  int32_t* counters;  // (n_tokens, n_kv_heads)
-  int32_t n_tokens;
+  int32_t* counters;    // (n_tokens, n_kv_heads)
+  bool piece_clusters;  // the CTAs of a token and KV head are a cluster
+};
+
+// What a CTA leaves for its cluster.
+template <int kDim>
+struct Piece {
+  float o[kRowsPerWarp][kDim];
+  float m[kRowsPerWarp];
+  float l[kRowsPerWarp];
 };
 
 template <int kDim, bool kInt8>
 struct DecodeShared {
   // Halves between two rows of q: the lanes that read one register hit 32 banks.
   static constexpr int kQueryStride = kDim + 8;
-  alignas(128) uint8_t ring[kDecodeRing * kSlotBytes<kDim, kInt8>];
+  union {
+    alignas(128) uint8_t ring[kDecodeRing * kSlotBytes<kDim, kInt8>];
+    Piece<kDim> piece;
+  };
   alignas(128) uint8_t converted[kInt8 ? kTileBytes<kDim> : 16];
   Exchange<kDim> exchange;
   __half q[kRowsPerWarp * kQueryStride];
@@ -123,48 +137,93 @@ __device__ inline void store_new_rows(const DecodeArgs& args, int64_t token, int
   __syncthreads();
 }
 
-// out = the pieces of all heads of a KV head added in ascending order, by all threads, a column
-// each.
-__device__ inline void add_pieces(const DecodeArgs& args, int64_t token, int64_t kv_head,
-                                  int32_t n_pieces) {
+struct PieceElement {
+  float o;
+  float m;
+  float l;
+};
+
+// An element of the output: those of the pieces added in ascending order. load(piece) gives a
+// PieceElement; a few are fetched at once.
+template <typename Load>
+__device__ inline float add_pieces(int32_t n_pieces, float scale_log2, const Load& load) {
   constexpr int32_t kAtOnce = 4;
-  const Args& rows = args.rows;
-  const int32_t head_dim = rows.kv.head_dim;
-  const int32_t n_columns = rows.n_group * head_dim;
-  for (auto i = static_cast<int32_t>(threadIdx.x); i < n_columns; i += kKvWarps * 32) {
-    const int64_t head = kv_head * rows.n_group + i / head_dim;
-    const int32_t column = i % head_dim;
-    const int64_t first = (token * rows.n_heads + head) * rows.scratch.n_pieces;
-    const float* o = rows.scratch.o + first * head_dim + column;
-    const auto* ml = reinterpret_cast<const float2*>(rows.scratch.ml) + first;
-    float m = 0;
-    float l = 0;
-    float sum = 0;
-    for (int32_t begin = 0; begin < n_pieces; begin += kAtOnce) {
-      float2 piece_ml[kAtOnce];
-      float piece_o[kAtOnce];
+  PieceElement sum = {};
+  for (int32_t begin = 0; begin < n_pieces; begin += kAtOnce) {
+    PieceElement pieces[kAtOnce];
 #pragma unroll
-      for (int32_t p = 0; p < kAtOnce; ++p) {
-        const int32_t piece = min(begin + p, n_pieces - 1);
-        piece_ml[p] = __ldcg(ml + piece);
-        piece_o[p] = __ldcg(o + int64_t{piece} * head_dim);
-      }
+    for (int32_t p = 0; p < kAtOnce; ++p)
+      pieces[p] = load(min(begin + p, n_pieces - 1));
 #pragma unroll
-      for (int32_t p = 0; p < kAtOnce; ++p) {
-        if (begin + p >= n_pieces) break;
-        if (begin + p == 0) {
-          m = piece_ml[0].x;
-          l = piece_ml[0].y;
-          sum = piece_o[0];
-          continue;
-        }
-        const PieceWeights w = weigh_piece(m, piece_ml[p].x, rows.scale_log2);
-        m = w.m;
-        l = add_piece(w, l, piece_ml[p].y);
-        sum = add_piece(w, sum, piece_o[p]);
+    for (int32_t p = 0; p < kAtOnce; ++p) {
+      if (begin + p >= n_pieces) break;
+      if (begin + p == 0) {
+        sum = pieces[0];
+        continue;
       }
+      const PieceWeights w = weigh_piece(sum.m, pieces[p].m, scale_log2);
+      sum = {add_piece(w, sum.o, pieces[p].o), w.m, add_piece(w, sum.l, pieces[p].l)};
     }
-    rows.out[token * rows.out_stride + head * head_dim + column] = normalize(sum, l);
+  }
+  return normalize(sum.o, sum.l);
+}
+
+// The columns of all heads of a KV head from the pieces in scratch, by all threads.
+__device__ inline void add_scratch_pieces(const Args& args, int64_t token, int64_t kv_head,
+                                          int32_t n_pieces) {
+  const int32_t head_dim = args.kv.head_dim;
+  const int32_t n_columns = args.n_group * head_dim;
+  for (auto i = static_cast<int32_t>(threadIdx.x); i < n_columns; i += kKvWarps * 32) {
+    const int64_t head = kv_head * args.n_group + i / head_dim;
+    const int32_t column = i % head_dim;
+    const int64_t first = (token * args.n_heads + head) * args.scratch.n_pieces;
+    const float* o = args.scratch.o + first * head_dim + column;
+    const auto* ml = reinterpret_cast<const float2*>(args.scratch.ml) + first;
+    args.out[token * args.out_stride + head * head_dim + column] =
+        add_pieces(n_pieces, args.scale_log2, [=](int32_t p) {
+          const float2 both = __ldcg(ml + p);
+          return PieceElement{__ldcg(o + int64_t{p} * head_dim), both.x, both.y};
+        });
+  }
+}
+
+// The same from the pieces of the CTAs of a cluster, whose ranks are their pieces; each CTA adds a
+// part of the columns.
+template <int kDim>
+__device__ inline void add_cluster_pieces(const Args& args, const Piece<kDim>& own, int64_t token,
+                                          int64_t kv_head, int32_t piece, int32_t n_pieces) {
+  const int32_t head_dim = args.kv.head_dim;
+  const int32_t n_columns = args.n_group * head_dim;
+  const int32_t step = n_pieces * kKvWarps * 32;
+  for (int32_t i = piece * kKvWarps * 32 + static_cast<int32_t>(threadIdx.x); i < n_columns;
+       i += step) {
+    const int32_t row = i / head_dim;
+    const int32_t column = i % head_dim;
+    args.out[token * args.out_stride + (kv_head * args.n_group + row) * head_dim + column] =
+        add_pieces(n_pieces, args.scale_log2, [=, &own](int32_t p) {
+          return PieceElement{load_shared_of(&own.o[row][column], p),
+                              load_shared_of(&own.m[row], p), load_shared_of(&own.l[row], p)};
+        });
+  }
+}
+
+// o, m and l of the query heads of a KV head into shared memory.
+template <int kDim, int kColumns>
+__device__ inline void keep_piece(const State<kColumns>& state, int first_column, int lane,
+                                  Piece<kDim>& piece) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    const int row = lane / 4 + half * 8;
+#pragma unroll
+    for (int n = 0; n < kColumns; ++n) {
+      const int column = (first_column + n) * 8 + lane % 4 * 2;
+      *reinterpret_cast<float2*>(&piece.o[row][column]) =
+          make_float2(state.o[n][half * 2], state.o[n][half * 2 + 1]);
+    }
+    if (lane % 4 == 0 && first_column == 0) {
+      piece.m[row] = state.m[half];
+      piece.l[row] = state.l[half * 2];
+    }
   }
 }
 
@@ -181,8 +240,8 @@ __global__ void __launch_bounds__(kKvWarps * 32, 2)
   const CudaKv& kv = rows_args.kv;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const auto token = static_cast<int32_t>(blockIdx.x) % args.n_tokens;
-  const auto piece = static_cast<int32_t>(blockIdx.x) / args.n_tokens;
+  const auto token = static_cast<int32_t>(blockIdx.x) / rows_args.n_pieces;
+  const auto piece = static_cast<int32_t>(blockIdx.x) % rows_args.n_pieces;
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
   const int32_t position = rows_args.positions[token];
   const int32_t last_piece = position / kPieceTokens;
@@ -298,6 +357,14 @@ __global__ void __launch_bounds__(kKvWarps * 32, 2)
     if (has_columns) store_rows(rows_args, rows, state, first_column, lane, position);
     return;
   }
+  if (args.piece_clusters) {
+    __syncthreads();  // of the ring: all tiles are read
+    if (has_columns) keep_piece(state, first_column, lane, shared.piece);
+    cluster_sync();
+    add_cluster_pieces(rows_args, shared.piece, token, kv_head, piece, last_piece + 1);
+    cluster_sync();  // nobody ends while others read its piece
+    return;
+  }
   if (has_columns) store_piece(rows_args, rows, state, piece, first_column, lane);
   __threadfence();
   __syncthreads();
@@ -309,21 +376,25 @@ __global__ void __launch_bounds__(kKvWarps * 32, 2)
   __syncthreads();
   if (!shared.adds_pieces) return;
   __threadfence();
-  add_pieces(args, token, kv_head, last_piece + 1);
+  add_scratch_pieces(rows_args, token, kv_head, last_piece + 1);
 }
 
 template <int kDim, bool kInt8>
-cudaError_t launch_decode(const CudaLaunch& where, const DecodeArgs& args) {
-  const dim3 grid(static_cast<unsigned>(args.n_tokens * args.rows.n_pieces),
+cudaError_t launch_decode(const CudaLaunch& where, int32_t n_tokens, DecodeArgs args) {
+  const dim3 grid(static_cast<unsigned>(n_tokens * args.rows.n_pieces),
                   static_cast<unsigned>(args.rows.kv.n_kv_heads));
-  return launch_overlapping(where, attend_decode<kDim, kInt8>, grid, dim3(kKvWarps * 32),
-                            sizeof(DecodeShared<kDim, kInt8>), args);
+  const AttentionPlacement placement = place_attention(
+      int64_t{grid.x} * grid.y, args.rows.n_pieces, where.n_sms, sizeof(DecodeShared<kDim, kInt8>));
+  args.piece_clusters = placement.n_cluster > 1;
+  return launch_overlapping_clusters(where, static_cast<uint32_t>(placement.n_cluster),
+                                     attend_decode<kDim, kInt8>, grid, dim3(kKvWarps * 32),
+                                     static_cast<size_t>(placement.shared_bytes), args);
 }
 
 template <int kDim>
-cudaError_t launch_type(const CudaLaunch& where, const DecodeArgs& args) {
-  return args.rows.kv.int8 ? launch_decode<kDim, true>(where, args)
-                           : launch_decode<kDim, false>(where, args);
+cudaError_t launch_type(const CudaLaunch& where, int32_t n_tokens, const DecodeArgs& args) {
+  return args.rows.kv.int8 ? launch_decode<kDim, true>(where, n_tokens, args)
+                           : launch_decode<kDim, false>(where, n_tokens, args);
 }
 
 }  // namespace
@@ -358,12 +429,11 @@ cudaError_t cuda_decode_attention(const CudaLaunch& where, const CudaBatch& batc
   args.cos = batch.cos;
   args.sin = batch.sin;
   args.counters = batch.counters;
-  args.n_tokens = batch.n_tokens;
-  if (kv.head_dim <= 16) return launch_type<16>(where, args);
-  if (kv.head_dim <= 32) return launch_type<32>(where, args);
-  if (kv.head_dim <= 64) return launch_type<64>(where, args);
-  if (kv.head_dim <= 128) return launch_type<128>(where, args);
-  return launch_type<256>(where, args);
+  if (kv.head_dim <= 16) return launch_type<16>(where, batch.n_tokens, args);
+  if (kv.head_dim <= 32) return launch_type<32>(where, batch.n_tokens, args);
+  if (kv.head_dim <= 64) return launch_type<64>(where, batch.n_tokens, args);
+  if (kv.head_dim <= 128) return launch_type<128>(where, batch.n_tokens, args);
+  return launch_type<256>(where, batch.n_tokens, args);
 }
 
 }  // namespace flexq

@@ -32,6 +32,9 @@ struct CudaRuntime {
   cudaError_t (*event_record)(cudaEvent_t event, cudaStream_t stream);
   cudaError_t (*event_synchronize)(cudaEvent_t event);
   cudaError_t (*event_elapsed_ms)(float* ms, cudaEvent_t begin, cudaEvent_t end);
+  // Lets a kernel have so much dynamic shared memory. Multiprocessors that run it get as much of it
+  // as they can have, so that CTAs of the next kernel find room beside: with just enough for one
+  // kernel's, the next one's came late or two on one multiprocessor.
   cudaError_t (*set_kernel_shared_bytes)(const void* kernel, int dynamic_shared_bytes);
   cudaError_t (*get_kernel_attributes)(cudaFuncAttributes* attributes, const void* kernel);
   // A map of an (n_rows, row_bytes) matrix of bytes in device memory for cp.async.bulk.tensor, in
@@ -42,10 +45,11 @@ struct CudaRuntime {
   cudaError_t (*launch_kernel)(const void* kernel, dim3 grid, dim3 block, void** arguments,
                                size_t shared_bytes, cudaStream_t stream);
   // The kernel may start while the one before it in the stream still runs, and waits for it itself
-  // (programmatic_launch.cuh). From sm_90 on.
+  // (programmatic_launch.cuh). n_cluster CTAs that follow each other in x, 1 or more, are a
+  // cluster. From sm_90 on.
   cudaError_t (*launch_overlapping_kernel)(const void* kernel, dim3 grid, dim3 block,
-                                           void** arguments, size_t shared_bytes,
-                                           cudaStream_t stream);
+                                           uint32_t n_cluster, void** arguments,
+                                           size_t shared_bytes, cudaStream_t stream);
   // What this thread queues on the stream from begin to end is not run but becomes a graph; null
   // where that failed. The stream is an ordinary one again after every end.
   cudaError_t (*stream_begin_capture)(cudaStream_t stream);
@@ -76,9 +80,11 @@ enum class LaunchOrder : bool {
 };
 
 // Launches `kernel` with exactly its parameter types. Asks for shared memory beyond 48 KiB first.
+// Clusters only where a kernel overlaps and the GPU has them.
 template <typename... Params, typename... Args>
-cudaError_t launch_in_order(const CudaLaunch& where, LaunchOrder order, void (*kernel)(Params...),
-                            dim3 grid, dim3 block, size_t shared_bytes, const Args&... args) {
+cudaError_t launch_in_order(const CudaLaunch& where, LaunchOrder order, uint32_t n_cluster,
+                            void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared_bytes,
+                            const Args&... args) {
   static_assert(sizeof...(Params) == sizeof...(Args), "one argument for each parameter");
   const auto* entry = reinterpret_cast<const void*>(kernel);
   // What every launch may have is 48 KiB, static shared memory included: 16 KiB of that at most.
@@ -88,12 +94,13 @@ cudaError_t launch_in_order(const CudaLaunch& where, LaunchOrder order, void (*k
         where.runtime->set_kernel_shared_bytes(entry, static_cast<int>(shared_bytes));
     if (error != cudaSuccess) return error;
   }
-  const auto queue = order == LaunchOrder::kOverlaps && where.sm >= 90
-                         ? where.runtime->launch_overlapping_kernel
-                         : where.runtime->launch_kernel;
   const auto call = [&](Params... params) {
     void* arguments[] = {static_cast<void*>(&params)..., nullptr};
-    return queue(entry, grid, block, arguments, shared_bytes, where.stream);
+    const CudaRuntime& runtime = *where.runtime;
+    return order == LaunchOrder::kOverlaps && where.sm >= 90
+               ? runtime.launch_overlapping_kernel(entry, grid, block, n_cluster, arguments,
+                                                   shared_bytes, where.stream)
+               : runtime.launch_kernel(entry, grid, block, arguments, shared_bytes, where.stream);
   };
   return call(static_cast<Params>(args)...);
 }
@@ -101,7 +108,7 @@ cudaError_t launch_in_order(const CudaLaunch& where, LaunchOrder order, void (*k
 template <typename... Params, typename... Args>
 cudaError_t launch(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid, dim3 block,
                    size_t shared_bytes, const Args&... args) {
-  return launch_in_order(where, LaunchOrder::kAfter, kernel, grid, block, shared_bytes, args...);
+  return launch_in_order(where, LaunchOrder::kAfter, 1, kernel, grid, block, shared_bytes, args...);
 }
 
 // For kernels that call wait_for_kernel_before() ahead of everything that the kernels before it
@@ -109,7 +116,17 @@ cudaError_t launch(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid
 template <typename... Params, typename... Args>
 cudaError_t launch_overlapping(const CudaLaunch& where, void (*kernel)(Params...), dim3 grid,
                                dim3 block, size_t shared_bytes, const Args&... args) {
-  return launch_in_order(where, LaunchOrder::kOverlaps, kernel, grid, block, shared_bytes, args...);
+  return launch_in_order(where, LaunchOrder::kOverlaps, 1, kernel, grid, block, shared_bytes,
+                         args...);
+}
+
+// The same in clusters of n_cluster CTAs along x.
+template <typename... Params, typename... Args>
+cudaError_t launch_overlapping_clusters(const CudaLaunch& where, uint32_t n_cluster,
+                                        void (*kernel)(Params...), dim3 grid, dim3 block,
+                                        size_t shared_bytes, const Args&... args) {
+  return launch_in_order(where, LaunchOrder::kOverlaps, n_cluster, kernel, grid, block,
+                         shared_bytes, args...);
 }
 
 }  // namespace flexq

@@ -6,6 +6,7 @@
 
 #include "kernels/cuda/cuda_family.h"
 #include "kernels/cuda/linear_select.h"
+#include "kernels/cuda/shared_limit.h"
 #include "kernels/layout/cuda_int8_layout.h"
 
 namespace flexq {
@@ -51,6 +52,26 @@ constexpr int64_t fused_shared_bytes(int32_t weight_bits, int64_t n_tokens, int6
   return kFusedWarps * kFusedStages * fused_piece_bytes(weight_bits, tile) +
          2 * fused_buffer_bytes(weight_bits, tile) + n_tokens * fused_token_bytes(n_groups, tile) +
          (n_groups * tile + 3) / 4 * 16 + 32 * 4 + (kFusedWarps * kFusedStages + 4) * 8;
+}
+
+// What a launch asks for. The linears of a chain that add to the residual stream take more than
+// half of a multiprocessor, those between them less: neighbours overlap, and no multiprocessor gets
+// two CTAs of one kernel (22 of 132 did, which took 3 us a layer of LLaMA-2-7B).
+constexpr int64_t fused_launch_bytes(int32_t weight_bits, int64_t n_tokens, int64_t n_groups,
+                                     bool adds) {
+  const int64_t bytes = fused_shared_bytes(weight_bits, n_tokens, n_groups);
+  return adds && bytes < kSharedBytesAlone ? kSharedBytesAlone : bytes;
+}
+
+// Rounds of a CTA that are left to add when the next kernel may start, a round being at most
+// round_groups groups of a block: 250 KB, the last 100 of them on their way to the ring. The next
+// kernel's ring fills while this kernel's weights run out: earlier it would take memory bandwidth
+// from them, and what starts less than 4 us before this kernel's end waits the longer for it. A CTA
+// with no more rounds than these lets it start when the kernel before is done.
+constexpr int32_t fused_last_rounds(int32_t weight_bits, int32_t round_groups) {
+  constexpr int64_t kLastBytes = 251 * 1000;
+  return static_cast<int32_t>(kLastBytes / (round_groups * (cuda_int8::unit_bytes(weight_bits) +
+                                                            cuda_int8::kUnitRows * 2)));
 }
 
 // Columns of the widest row that the kernel normalizes: the quads of 8 warps are kept in registers.

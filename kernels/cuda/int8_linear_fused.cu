@@ -88,6 +88,7 @@ struct FusedArgs {
   int32_t token_scales;
   int32_t warp_sums;
   int32_t barriers;
+  int32_t last_rounds;  // the next kernel may start when so many are left to add
 };
 
 // The rounds of a CTA in order, and where each is. Groups are shared among the rounds of a block as
@@ -171,19 +172,33 @@ __device__ inline float4 load_row_quad(const FusedArgs& args, int64_t first) {
   return quad;
 }
 
-// Codes and scales of the rows as they are.
+// Codes and scales of the row as it is.
 __device__ inline void quantize_rows(const FusedArgs& args, int32_t warp,
                                      const CudaQuantized& out) {
-  constexpr int32_t kAtOnce = 12;  // the 86 groups of 11008 columns over 8 warps
+  // The 86 groups of 11008 columns over 8 warps are read at once, and quantized in parts, so that a
+  // narrow row ends early.
+  constexpr int32_t kParts = 3;
+  constexpr int32_t kGroups = 4;
+  constexpr int32_t kStep = kGroups * kFusedWarps;
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
   wait_for_kernel_before();
-  for (int32_t first = warp; first < args.n_groups; first += kAtOnce * kFusedWarps) {
-    float4 quads[kAtOnce];
+  for (int32_t first = warp; first < args.n_groups; first += kParts * kStep) {
+    float4 quads[kParts][kGroups];
 #pragma unroll
-    for (int32_t i = 0; i < kAtOnce; ++i) {
-      quads[i] = load_row_quad(args, int64_t{first + i * kFusedWarps} * kGroupSize + lane * kQuad);
+    for (int32_t part = 0; part < kParts; ++part) {
+      if (first + part * kStep >= args.n_groups) break;
+#pragma unroll
+      for (int32_t i = 0; i < kGroups; ++i) {
+        const int64_t group = first + part * kStep + i * kFusedWarps;
+        quads[part][i] = load_row_quad(args, group * kGroupSize + lane * kQuad);
+      }
     }
-    quantize_groups(quads, args.code_max, first, kFusedWarps, args.n_groups, out);
+#pragma unroll
+    for (int32_t part = 0; part < kParts; ++part) {
+      if (first + part * kStep >= args.n_groups) break;
+      quantize_groups(quads[part], args.code_max, first + part * kStep, kFusedWarps, args.n_groups,
+                      out);
+    }
   }
 }
 
@@ -269,9 +284,9 @@ struct Ring {
   int32_t index = 0;
   uint32_t parity = 0;
 
-  __device__ Ring(const FusedArgs& args, const uint8_t* shared, int32_t own_warp,
+  __device__ Ring(const Walk& start, const uint8_t* shared, int32_t own_warp,
                   const FusedBarriers& barriers)
-      : ahead(args),
+      : ahead(start),
         warp(own_warp),
         stages(shared + own_warp * kFusedStages * S::kPieceBytes),
         full(barriers.full + own_warp * kFusedStages * 8) {}
@@ -290,8 +305,9 @@ struct Ring {
 };
 
 template <typename S>
-__device__ inline void multiply(const FusedArgs& args, Ring<S>& ring, const uint8_t* activations,
-                                uint8_t* buffers, const FusedBarriers& barriers) {
+__device__ inline void multiply(const FusedArgs& args, const Walk& start, Ring<S>& ring,
+                                const uint8_t* activations, uint8_t* buffers,
+                                const FusedBarriers& barriers) {
   constexpr int32_t kZero[4] = {kDotZeroBits, kDotZeroBits, kDotZeroBits, kDotZeroBits};
   const auto lane = static_cast<int32_t>(threadIdx.x) % 32;
   const int32_t quarter = lane % 4;
@@ -302,7 +318,7 @@ __device__ inline void multiply(const FusedArgs& args, Ring<S>& ring, const uint
 
   int32_t buffer = 0;
   uint32_t empty_parity = 1;  // of the phase before the first: over
-  for (Walk walk(args); walk.more(); walk.next()) {
+  for (Walk walk = start; walk.more(); walk.next()) {
     const Piece piece(walk, ring.warp);
     const uint8_t* stage = ring.stage();
     int32_t dots[S::kPieceGroups][4];
@@ -361,37 +377,69 @@ __device__ inline void multiply(const FusedArgs& args, Ring<S>& ring, const uint
 
 // --- adding --------------------------------------------------------------------------------------
 
-// bias and store, in the contract's order. `gate` keeps the gate's output until up's is there.
-__device__ inline void store_sum(const FusedArgs& args, const Walk& walk, int32_t row,
-                                 int32_t token, float acc, float& gate) {
-  const FusedPart& part = args.parts[walk.part];
-  const int32_t out_row = walk.block * kRows + row;
-  if (out_row >= part.n_rows) return;
-  if (part.bias != nullptr) acc = __fadd_rn(acc, part.bias[out_row]);
-  if (args.store == CudaStore::kSiluMul) {
-    if (walk.part == 0) {
+// One output of a thread after the other. What they are made of is fetched two blocks ahead: when
+// the next kernel fills its ring, what is asked for comes after 100 KB of weights.
+struct FusedOutput {
+  float* out = nullptr;  // null: not an output of the matrix
+  float bias = 0;
+  float residual = 0;
+  float next_residual = 0;
+  float gate = 0;  // of kSiluMul: the gate's output, until up's is there
+
+  // Of kAdd, where blocks follow each other from part to part.
+  __device__ static float residual_of(const FusedArgs& args, int32_t part_index, int32_t block,
+                                      int32_t row, int32_t token) {
+    if (args.store != CudaStore::kAdd) return 0;
+    const bool next_part = block == args.parts[part_index].n_blocks;
+    const FusedPart& part = args.parts[part_index + (next_part ? 1 : 0)];
+    const int32_t out_row = (next_part ? 0 : block) * kRows + row;
+    return out_row < part.n_rows ? __ldcg(part.out + token * part.out_stride + out_row) : 0;
+  }
+  __device__ FusedOutput(const FusedArgs& args, const Walk& start, int32_t row, int32_t token)
+      : next_residual(residual_of(args, start.part, start.block, row, token)) {}
+  __device__ void begin(const FusedArgs& args, const Walk& walk, int32_t row, int32_t token) {
+    const FusedPart& part = args.parts[walk.part];
+    const int32_t out_row = walk.block * kRows + row;
+    residual = next_residual;
+    if (walk.n_left > 1) next_residual = residual_of(args, walk.part, walk.block + 1, row, token);
+    out = nullptr;
+    if (out_row >= part.n_rows) return;
+    out = part.out + token * part.out_stride + out_row;
+    if (part.bias != nullptr) bias = part.bias[out_row];
+  }
+  // Bias and store, in the contract's order.
+  __device__ void end(const FusedArgs& args, const Walk& walk, int32_t row, int32_t token,
+                      float acc) {
+    if (out == nullptr) return;
+    if (args.parts[walk.part].bias != nullptr) acc = __fadd_rn(acc, bias);
+    if (args.store == CudaStore::kAdd) {
+      *out = __fadd_rn(residual, acc);
+    } else if (args.store == CudaStore::kSet) {
+      *out = acc;
+    } else if (walk.part == 0) {
       gate = acc;
     } else {
-      args.parts[0].out[token * args.parts[0].out_stride + out_row] = silu_times(gate, acc);
+      args.parts[0].out[token * args.parts[0].out_stride + walk.block * kRows + row] =
+          silu_times(gate, acc);
     }
-    return;
   }
-  float* out = part.out + token * part.out_stride + out_row;
-  *out = args.store == CudaStore::kAdd ? __fadd_rn(__ldcg(out), acc) : acc;
-}
+};
 
 template <typename S>
-__device__ inline void add(const FusedArgs& args, const uint8_t* buffers, const float* token_scales,
-                           const FusedBarriers& barriers) {
+__device__ inline void add(const FusedArgs& args, const Walk& start, const uint8_t* buffers,
+                           const float* token_scales, const FusedBarriers& barriers) {
   const int32_t thread = static_cast<int32_t>(threadIdx.x) - kMultiplyThreads;
   const int32_t row = thread % kRows;
   const int32_t token = S::kTokens == 1 ? 0 : thread / kRows;
   const bool has_output = S::kTokens == 1 ? thread < kRows : token < args.n_tokens;
+  FusedOutput output(args, start, row, has_output ? token : 0);
   float acc = 0;
-  float gate = 0;
   int32_t buffer = 0;
   uint32_t parity = 0;
-  for (Walk walk(args); walk.more(); walk.next()) {
+  int32_t n_left = start.n_left * args.n_rounds;
+  for (Walk walk = start; walk.more(); walk.next()) {
+    if (n_left-- == args.last_rounds + 1) let_next_kernel_start();
+    if (walk.round == 0 && has_output) output.begin(args, walk, row, token);
     const int32_t n = walk.n_groups;
     const float multiplier = args.parts[walk.part].multiplier;
     mbarrier_wait(barriers.dots_full + buffer * 8, parity);
@@ -409,7 +457,7 @@ __device__ inline void add(const FusedArgs& args, const uint8_t* buffers, const 
     }
     mbarrier_arrive(barriers.dots_empty + buffer * 8);
     if (walk.ends_block()) {
-      if (has_output) store_sum(args, walk, row, token, acc, gate);
+      if (has_output) output.end(args, walk, row, token, acc);
       acc = 0;
     }
     buffer ^= 1;
@@ -427,7 +475,8 @@ __global__ void __launch_bounds__(S::kThreads, 2)
   const FusedBarriers barriers(shared_address(shared) + args.barriers);
   const auto warp = static_cast<int32_t>(threadIdx.x) / 32;
   const bool multiplies = warp < kFusedWarps;
-  Ring<S> ring(args, shared, warp, barriers);
+  const Walk start(args);
+  Ring<S> ring(start, shared, warp, barriers);
   if (multiplies) {
     if (threadIdx.x % 32 == 0) {
       for (int32_t i = 0; i < kFusedStages; ++i)
@@ -456,16 +505,13 @@ __global__ void __launch_bounds__(S::kThreads, 2)
       }
     }
     wait_for_kernel_before();
+    if (start.n_left * args.n_rounds <= args.last_rounds) let_next_kernel_start();
   }
   __syncthreads();
   if (multiplies) {
-    // Not earlier: the next kernel's ring would fill ahead of this one's input, and while the
-    // kernel before holds its room some multiprocessors would get two of the next one's CTAs,
-    // others none.
-    let_next_kernel_start();
-    multiply<S>(args, ring, activations, buffers, barriers);
+    multiply<S>(args, start, ring, activations, buffers, barriers);
   } else {
-    add<S>(args, buffers, token_scales, barriers);
+    add<S>(args, start, buffers, token_scales, barriers);
   }
 }
 
@@ -473,6 +519,7 @@ template <typename S, FusedInput kInput>
 cudaError_t launch_fused(const CudaLaunch& where, FusedArgs args) {
   args.n_rounds = (args.n_groups + S::kRoundGroups - 1) / S::kRoundGroups;
   args.longest_share = (args.n_groups + args.n_rounds - 1) / args.n_rounds;
+  args.last_rounds = fused_last_rounds(S::kBits, args.longest_share);
   args.n_longest = args.n_groups - (args.longest_share - 1) * args.n_rounds;
   args.token_bytes = static_cast<int32_t>(fused_token_bytes(args.n_groups, S::kTokens));
   args.activations = kFusedWarps * kFusedStages * S::kPieceBytes + 2 * S::kBufferBytes;
@@ -481,9 +528,10 @@ cudaError_t launch_fused(const CudaLaunch& where, FusedArgs args) {
   args.barriers = args.warp_sums + 32 * 4;
   const int32_t n_turns = args.store == CudaStore::kSiluMul ? args.n_blocks / 2 : args.n_blocks;
   const int32_t grid = n_turns < where.n_sms ? n_turns : where.n_sms;
-  return launch_overlapping(
-      where, fused_kernel<S, kInput>, dim3(static_cast<uint32_t>(grid)), dim3(S::kThreads),
-      static_cast<size_t>(fused_shared_bytes(S::kBits, args.n_tokens, args.n_groups)), args);
+  const int64_t shared_bytes =
+      fused_launch_bytes(S::kBits, args.n_tokens, args.n_groups, args.store == CudaStore::kAdd);
+  return launch_overlapping(where, fused_kernel<S, kInput>, dim3(static_cast<uint32_t>(grid)),
+                            dim3(S::kThreads), static_cast<size_t>(shared_bytes), args);
 }
 
 FusedArgs arguments_of(std::span<const CudaLinearPart> parts, int64_t n_tokens, CudaStore store) {

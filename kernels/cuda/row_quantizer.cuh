@@ -75,19 +75,34 @@ __device__ inline uint32_t code_byte(float quotient, int32_t code_max) {
   return static_cast<uint32_t>(min(max(__float2int_rn(quotient), -code_max - 1), code_max)) & 0xffu;
 }
 
-// The codes of four values: rint(x / scale) with an IEEE division. The product with the inverse is
-// within 2^-15 of that quotient (|x / scale| <= 128), so the division is needed only where a
-// product is that close to the border between two codes.
+__device__ inline float4 multiply_quad(float4 x, float by) {
+  return make_float4(__fmul_rn(x.x, by), __fmul_rn(x.y, by), __fmul_rn(x.z, by),
+                     __fmul_rn(x.w, by));
+}
+
+__device__ inline float4 divide_quad(float4 x, float by) {
+  return make_float4(__fdiv_rn(x.x, by), __fdiv_rn(x.y, by), __fdiv_rn(x.z, by),
+                     __fdiv_rn(x.w, by));
+}
+
+// A code is rint(x / scale) with an IEEE division. The product with the inverse is within 2^-15 of
+// that quotient (|x / scale| <= 128), so the division is needed only where a product is that close
+// to the border between two codes.
+__device__ inline bool needs_division(float4 product) {
+  const float farthest = fmaxf(fmaxf(distance_to_code(product.x), distance_to_code(product.y)),
+                               fmaxf(distance_to_code(product.z), distance_to_code(product.w)));
+  return farthest > 0.5f - 0x1p-14f;
+}
+
+__device__ inline uint32_t code_bytes(float4 quotient, int32_t code_max) {
+  return code_byte(quotient.x, code_max) | code_byte(quotient.y, code_max) << 8 |
+         code_byte(quotient.z, code_max) << 16 | code_byte(quotient.w, code_max) << 24;
+}
+
 __device__ inline uint32_t quantize_quad(float4 x, const GroupScale& by, int32_t code_max) {
-  float4 q = make_float4(__fmul_rn(x.x, by.inverse), __fmul_rn(x.y, by.inverse),
-                         __fmul_rn(x.z, by.inverse), __fmul_rn(x.w, by.inverse));
-  const float farthest = fmaxf(fmaxf(distance_to_code(q.x), distance_to_code(q.y)),
-                               fmaxf(distance_to_code(q.z), distance_to_code(q.w)));
-  if (farthest > 0.5f - 0x1p-14f)
-    q = make_float4(__fdiv_rn(x.x, by.scale), __fdiv_rn(x.y, by.scale), __fdiv_rn(x.z, by.scale),
-                    __fdiv_rn(x.w, by.scale));
-  return code_byte(q.x, code_max) | code_byte(q.y, code_max) << 8 | code_byte(q.z, code_max) << 16 |
-         code_byte(q.w, code_max) << 24;
+  float4 q = multiply_quad(x, by.inverse);
+  if (needs_division(q)) q = divide_quad(x, by.scale);
+  return code_bytes(q, code_max);
 }
 
 // Quantizes a group of 128, a quad per lane, values past the row's end being 0. A group that is not
@@ -105,7 +120,8 @@ __device__ inline void quantize_group(float4 quad, int32_t code_max, int64_t tok
 }
 
 // The same for groups first, first + step, .. of a row in natural order, those past n_groups left
-// out. Each lane divides for one group: divisions one after the other would take longest.
+// out. Each lane divides for one group, and there is no branch between the groups, so that they
+// overlap: one after the other they would take longest.
 template <int kGroups>
 __device__ inline void quantize_groups(const float4 (&quads)[kGroups], int32_t code_max,
                                        int32_t first, int32_t step, int32_t n_groups,
@@ -119,16 +135,29 @@ __device__ inline void quantize_groups(const float4 (&quads)[kGroups], int32_t c
     if (lane == i) own = max_bits;
   }
   const GroupScale own_by = group_scale(own, code_max);
+  uint32_t codes[kGroups];
+  uint32_t divides = 0;  // bit i: group i
+#pragma unroll
+  for (int i = 0; i < kGroups; ++i) {
+    const float4 product = multiply_quad(quads[i], __shfl_sync(kAllLanes, own_by.inverse, i));
+    divides |= static_cast<uint32_t>(needs_division(product)) << i;
+    codes[i] = code_bytes(product, code_max);
+  }
+  if (__any_sync(kAllLanes, divides != 0)) {
+#pragma unroll
+    for (int i = 0; i < kGroups; ++i) {
+      const float scale = __shfl_sync(kAllLanes, own_by.scale, i);
+      if (divides >> i & 1) codes[i] = code_bytes(divide_quad(quads[i], scale), code_max);
+    }
+  }
 #pragma unroll
   for (int i = 0; i < kGroups; ++i) {
     const int32_t group = first + i * step;
-    if (group >= n_groups) break;
-    const GroupScale by = {__shfl_sync(kAllLanes, own_by.scale, i),
-                           __shfl_sync(kAllLanes, own_by.inverse, i)};
-    reinterpret_cast<uint32_t*>(out.codes + group * kGroupSize)[lane] =
-        quantize_quad(quads[i], by, code_max);
-    if (lane == 0) out.scales[group] = by.scale;
+    if (group < n_groups)
+      reinterpret_cast<uint32_t*>(out.codes + group * kGroupSize)[lane] = codes[i];
   }
+  if (lane < kGroups && first + lane * step < n_groups)
+    out.scales[first + lane * step] = own_by.scale;
 }
 
 __host__ __device__ constexpr int32_t code_max_of(int32_t bits) {

@@ -1,4 +1,4 @@
-// Dynamic shared memory that one CTA may ask for.
+// Dynamic shared memory that one CTA may ask for, and what keeps two from meeting.
 #pragma once
 
 #include <cstddef>
@@ -13,5 +13,11 @@ constexpr size_t shared_limit_bytes(int32_t sm) {
   if (sm == 80 || sm == 87) return 163 * kKib;
   return sm < 90 || sm >= 120 ? 99 * kKib : 227 * kKib;
 }
+
+// The least with which no two CTAs fit one multiprocessor of sm_90 (228 KiB, 1 KiB of it reserved
+// for each CTA); one with up to 113 KiB - 128 bytes fits beside it. In a chain of overlapping
+// kernels a multiprocessor with room for two CTAs of the next kernel gets both, and another one
+// none.
+inline constexpr int64_t kSharedBytesAlone = 113 * 1024 + 128;
 
 }  // namespace flexq

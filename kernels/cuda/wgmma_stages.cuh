@@ -2,6 +2,7 @@
 // has what in shared memory, the ring of stages and the items of a CTA.
 #pragma once
 
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/int8_linear_wgmma.h"
 #include "kernels/cuda/int8_unit.cuh"
 #include "kernels/cuda/mma_int8.cuh"

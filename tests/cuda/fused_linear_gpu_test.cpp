@@ -1,5 +1,7 @@
 // Linears that normalize and quantize their own input, in chains of overlapping launches, against
 // the kernels that do one thing each: the same bits.
+#include <numeric>
+
 #include "cuda/int_linear_test_support.h"
 #include "kernels/cuda/fused_linear_shape.h"
 
@@ -244,6 +246,66 @@ TEST_CASE("fused linears on the GPU: every form on a few rows") {
 }
 
 // The four products of a LLaMA-2-7B layer, 32 layers of their own weights, as one graph.
+// Attention of a LLaMA-2-7B layer, each token behind 512 positions of a sequence of its own.
+struct TimedAttention {
+  static constexpr int32_t kHeads = 32;
+  static constexpr int32_t kDim = 128;
+  static constexpr int32_t kPositions = 512;
+  static constexpr int32_t kPages = kPositions / 16 + 1;
+  static constexpr int64_t kHeadBytes = 16 * kDim * 2;
+  int32_t n_tokens;
+  int64_t page_bytes;
+  DeviceArray<uint8_t> pages;
+  DeviceArray<int32_t> table;
+  DeviceArray<int32_t> positions;
+  DeviceArray<int32_t> sequences;
+  DeviceArray<int32_t> counters;
+  DeviceArray<float> angles;
+  DeviceArray<uint8_t> scratch;
+
+  static std::vector<int32_t> ascending(int64_t n) {
+    std::vector<int32_t> values(static_cast<size_t>(n));
+    std::iota(values.begin(), values.end(), 0);
+    return values;
+  }
+  TimedAttention(int32_t n_layers, int64_t tokens)
+      : n_tokens(static_cast<int32_t>(tokens)),
+        page_bytes(2 * kHeads * kHeadBytes * n_layers),
+        pages(std::vector<uint8_t>(static_cast<size_t>(tokens * kPages * page_bytes), 0x2c)),
+        table(ascending(tokens * kPages)),
+        positions(std::vector<int32_t>(static_cast<size_t>(tokens), kPositions)),
+        sequences(ascending(tokens)),
+        counters(std::vector<int32_t>(static_cast<size_t>(tokens * kHeads), 0)),
+        angles(std::vector<float>(static_cast<size_t>(tokens * kDim / 2), 0.5f)),
+        scratch(cuda_attention_scratch_bytes(kHeads, kDim, n_tokens, kPositions + 1)) {}
+  // q, k and v: (n_tokens, 4096) each, one behind the other.
+  cudaError_t queue(const CudaLaunch& launch, int32_t layer, float* q) const {
+    CudaBatch batch;
+    batch.positions = positions.data();
+    batch.sequences = sequences.data();
+    batch.cos = angles.data();
+    batch.sin = angles.data();
+    batch.n_tokens = n_tokens;
+    batch.n_runs = n_tokens;
+    batch.longest_run = 1;
+    batch.most_positions = kPositions + 1;
+    batch.counters = counters.data();
+    CudaKv kv;
+    kv.pages = pages.data();
+    kv.page_bytes = page_bytes;
+    kv.layer_offset = layer * 2 * kHeads * kHeadBytes;
+    kv.head_bytes = kHeadBytes;
+    kv.n_kv_heads = kHeads;
+    kv.head_dim = kDim;
+    kv.block_tables = table.data();
+    kv.pages_per_sequence = kPages;
+    constexpr int64_t kWidth = kHeads * kDim;
+    const int64_t rows = n_tokens * kWidth;
+    return cuda_decode_attention(launch, batch, kv, kHeads, {q, kWidth}, {q + rows, kWidth},
+                                 {q + 2 * rows, kWidth}, {q + 3 * rows, kWidth}, scratch.data());
+  }
+};
+
 TEST_CASE("fused linears timings" * doctest::skip()) {
   CudaLaunch launch;
   if (!find_gpu(&launch)) return;
@@ -287,15 +349,16 @@ TEST_CASE("fused linears timings" * doctest::skip()) {
     const double floor_us = static_cast<double>(layer_bytes + scale_bytes) / 4.5e6;
     for (const int64_t n_tokens : {1, 2, 3, 4}) {
       const DeviceArray<float> x(random.reals(n_tokens * 11008, -1.0f, 1.0f));
-      const DeviceArray<float> q(n_tokens * 4096 * 3);
+      const DeviceArray<float> q(n_tokens * 4096 * 4);
       const DeviceArray<float> h(n_tokens * 11008 * 2);
       const DeviceArray<float> norm(random.reals(4096, 0.5f, 1.5f));
       const DeviceArray<int8_t> x_codes(n_tokens * 11008);
       const DeviceArray<float> x_scales(n_tokens * 86);
       const DeviceArray<uint8_t> scratch(16);
-      // -1: the whole layer; else one product of each layer.
+      const TimedAttention attention(kLayers, n_tokens);
+      // -2: the whole layer with attention between; -1: without; else one product of each layer.
       for (const bool fused : {false, true}) {
-        for (int only = -1; only < 4; ++only) {
+        for (int only = fused ? -2 : -1; only < 4; ++only) {
           cudaGraph_t graph = nullptr;
           cudaGraphExec_t exec = nullptr;
           check_cuda(cudaStreamBeginCapture(launch.stream, cudaStreamCaptureModeThreadLocal));
@@ -303,6 +366,7 @@ TEST_CASE("fused linears timings" * doctest::skip()) {
             uint8_t* at = codes + layer * layer_bytes;
             uint8_t* scales_at = scales + layer * scale_bytes;
             for (int i = 0; i < 4; ++i) {
+              if (only == -2 && i == 1) check_cuda(attention.queue(launch, layer, q.data()));
               const Shape& shape = shapes[i];
               std::vector<CudaLinearPart> parts;
               for (size_t n = 0; n < shape.n_rows.size(); ++n) {
@@ -321,7 +385,9 @@ TEST_CASE("fused linears timings" * doctest::skip()) {
                 parts.push_back(part);
               }
               if (only >= 0 && only != i) continue;
-              float* from = i == 1 ? q.data() : i == 3 ? h.data() : x.data();
+              float* from = i == 1   ? q.data() + (only == -2 ? n_tokens * 4096 * 3 : 0)
+                            : i == 3 ? h.data()
+                                     : x.data();
               const float* factor = shape.norm ? norm.data() : nullptr;
               const int32_t bits = i == 3 || w_bits == 8 ? 8 : 6;
               const FusedProblem problem = {launch.sm, CudaFamily::kInt8, w_bits, shape.n_cols,

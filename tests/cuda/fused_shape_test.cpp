@@ -62,19 +62,55 @@ TEST_CASE("shares of fused linears hold any number of groups") {
 }
 
 // 228 KiB of a multiprocessor of sm_90, 1 KiB of which every CTA takes for itself.
+constexpr int64_t kReservedBytes = 1024;
+constexpr int64_t kMultiprocessorBytes = 228 * 1024;
+
+constexpr bool fit_together(int64_t one_cta, int64_t other_cta) {
+  return one_cta + other_cta + 2 * kReservedBytes <= kMultiprocessorBytes;
+}
+
 TEST_CASE("CTAs of neighbouring fused linears share a multiprocessor at one token") {
-  constexpr int64_t kSharedBytes = 228 * 1024;
   const auto fit = [](int32_t bits, int64_t n_cols, int64_t next_cols) {
-    const auto bytes = [&](int64_t n) {
-      return fused_shared_bytes(bits, 1, cuda_int8::n_groups(n)) + 1024;
+    const auto bytes = [&](int64_t n, bool adds) {
+      return fused_launch_bytes(bits, 1, cuda_int8::n_groups(n), adds);
     };
-    return bytes(n_cols) + bytes(next_cols) <= kSharedBytes;
+    // One of two neighbours adds to the residual stream, and is alone of its kind.
+    return fit_together(bytes(n_cols, false), bytes(next_cols, true)) &&
+           !fit_together(bytes(next_cols, true), bytes(next_cols, true));
   };
   for (const int32_t bits : {6, 8}) {
     CHECK(fit(bits, 4096, 4096));
     CHECK(fit(bits, 4096, 11008));
   }
   CHECK(fit(6, 8192, 8192));
+}
+
+TEST_CASE("the next kernel starts when about 250 KB of weights are left to a CTA") {
+  CHECK(fused_last_rounds(6, 32) == 5);  // 50,176 bytes of 32 groups
+  CHECK(fused_last_rounds(6, 29) == 5);
+  CHECK(fused_last_rounds(8, 16) == 7);
+  for (const int32_t bits : {6, 8}) {
+    for (int32_t groups = 1; groups <= fused_round_groups(bits, 1); ++groups) {
+      const int64_t bytes = groups * (cuda_int8::unit_bytes(bits) + cuda_int8::kUnitRows * 2);
+      const int32_t rounds = fused_last_rounds(bits, groups);
+      REQUIRE(rounds >= 1);
+      CHECK(rounds * bytes <= 251000);
+      CHECK((rounds + 1) * bytes > 251000);
+    }
+  }
+}
+
+TEST_CASE("decode attention has clusters where every CTA has a multiprocessor of its own") {
+  constexpr int64_t kBytes = 100000;
+  for (const int32_t n_pieces : {1, 2, 3, 4}) {
+    const AttentionPlacement placement = place_attention(32 * n_pieces, n_pieces, 132, kBytes);
+    CHECK(placement.n_cluster == n_pieces);
+    CHECK(!fit_together(placement.shared_bytes, placement.shared_bytes));
+  }
+  CHECK(place_attention(8 * 16, 16, 132, kBytes).n_cluster == 1);
+  CHECK(place_attention(133, 1, 132, kBytes).shared_bytes == kBytes);
+  CHECK(place_attention(32 * 4 * 2, 4, 132, kBytes).n_cluster == 1);
+  CHECK(place_attention(32, 1, 132, 200000).shared_bytes == 200000);
 }
 
 TEST_CASE("decode attention in one launch: few query heads of a KV head, few tokens, sm_90") {

@@ -236,10 +236,11 @@ struct SubstituteCuda::Functions {
     });
   }
   static cudaError_t launch_overlapping_kernel(const void* kernel, dim3 grid, dim3 block,
-                                               void** arguments, size_t shared_bytes,
-                                               cudaStream_t stream) {
+                                               uint32_t n_cluster, void** arguments,
+                                               size_t shared_bytes, cudaStream_t stream) {
     const std::lock_guard lock(mutex);
-    if (self().machine.sm < 90) self().report_misuse("launch_overlapping_kernel");
+    if (self().machine.sm < 90 || n_cluster == 0 || n_cluster > 8 || grid.x % n_cluster != 0)
+      self().report_misuse("launch_overlapping_kernel");
     return launch_kernel(kernel, grid, block, arguments, shared_bytes, stream);
   }
   static cudaError_t stream_begin_capture(cudaStream_t stream) {

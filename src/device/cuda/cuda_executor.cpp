@@ -8,13 +8,15 @@
 namespace flexq {
 namespace {
 
-// Positions that launches of a decode step are made for, at least `most_positions`: doubled from
-// kFewest on, so that a growing sequence meets few graphs.
+// Positions that launches of a decode step are made for, at least `most_positions`: powers of two
+// from kFewest on and what lies half way between, so that a growing sequence meets few graphs, and
+// attention has few CTAs without a position (four of three pieces took 1.7 us a layer more).
 int32_t bucket_of(int32_t most_positions, int32_t context_tokens) {
   constexpr int64_t kFewest = 256;
   int64_t bucket = kFewest;
   while (bucket < most_positions)
     bucket *= 2;
+  if (bucket > 2 * kFewest && bucket / 4 * 3 >= most_positions) bucket = bucket / 4 * 3;
   return static_cast<int32_t>(std::min<int64_t>(bucket, std::max(most_positions, context_tokens)));
 }
 
