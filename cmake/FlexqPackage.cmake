@@ -6,11 +6,14 @@
 #                           libflexq_cuda.so, stripped, for packages of other languages
 #
 # flexq_add_package(package_java COMMAND ... DEPENDS ... ) is add_custom_target for a package: in a
-# build without FLEXQ_STATIC_DEPS the target fails and says why.
+# build without FLEXQ_STATIC_DEPS the target fails and says why. The target `packages` makes all.
 set(FLEXQ_PACKAGE_FOLDER ${CMAKE_BINARY_DIR}/packages)
 set(FLEXQ_NATIVES_FOLDER ${FLEXQ_PACKAGE_FOLDER}/natives)
 
+add_custom_target(packages)
+
 function(flexq_add_package name)
+  add_dependencies(packages ${name})
   if(FLEXQ_STATIC_DEPS)
     add_custom_target(${name} ${ARGN} VERBATIM)
     return()
