@@ -11,6 +11,7 @@ build_packages=(
 test_packages=(
   binutils clang clang-format-14 libclang-rt-14-dev
   doctest-dev libsentencepiece-dev
+  dpkg-dev file groff-base
   junit5 mono-mcs mono-runtime openjdk-17-jdk-headless swig
 )
 
