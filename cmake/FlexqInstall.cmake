@@ -39,25 +39,7 @@ if(TARGET flexq_man_pages)
     COMPONENT runtime FILES_MATCHING PATTERN "*.1")
 endif()
 
-# Licences: ours, and the texts of what the binaries contain (see THIRD_PARTY.md), which Debian keeps
-# beside every package.
-set(contained libflatbuffers-dev nlohmann-json3-dev libcli11-dev)
-if(FLEXQ_STATIC_DEPS)
-  list(APPEND contained libzstd-dev libpcre2-dev libssl-dev)
-endif()
-file(READ ${CMAKE_SOURCE_DIR}/NOTICE copyright)
-string(APPEND copyright "\nFlexQ itself: Apache License 2.0, see LICENSE beside this file.\n")
-foreach(package IN LISTS contained)
-  set(text /usr/share/doc/${package}/copyright)
-  if(EXISTS ${text})
-    file(READ ${text} text)
-    string(APPEND copyright "\n\n==== ${package} ====\n\n${text}")
-  else()
-    message(STATUS "FlexQ: ${text} not found: add the licence text to what you distribute")
-  endif()
-endforeach()
-file(WRITE ${generated}/copyright "${copyright}")
-install(FILES LICENSE NOTICE THIRD_PARTY.md README.md ${generated}/copyright
+install(FILES LICENSE NOTICE THIRD_PARTY.md README.md ${FLEXQ_COPYRIGHT_FILE}
   DESTINATION ${doc_dir} COMPONENT runtime)
 
 # Development.
