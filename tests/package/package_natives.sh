@@ -9,7 +9,7 @@ fail() { echo "FAILED: $*"; failed=1; }
 [ -f "$1/libflexq.so.0" ] || fail "expected $1/libflexq.so.0"
 for library in "$1"/*; do
   needed=$(objdump -p "$library" | awk '/NEEDED/ { print $2 }' |
-    grep -vE '^(libc|libm|libstdc\+\+|libgcc_s|libdl|libpthread|librt|ld-linux-x86-64)\.so\.[0-9]+$')
+    grep -vE '^(libc|libm|libstdc\+\+|libgcc_s|libdl|libpthread|librt|ld-linux-[a-z0-9-]+)\.so\.[0-9]+$')
   [ -z "$needed" ] || fail "$library needs $needed"
   soname=$(objdump -p "$library" | awk '/SONAME/ { print $2 }')
   [ "$soname" = "$(basename "$library")" ] || fail "$library has the soname $soname"
