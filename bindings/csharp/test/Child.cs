@@ -1,0 +1,222 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Linq;
+using System.Runtime.InteropServices;
+using System.Text;
+using System.Threading;
+
+namespace FlexQ.Tests
+{
+    /// <summary>What needs a process of its own, since it changes the whole process or must be the
+    /// first to use the library: FlexQ.Tests.exe child NAME. Exit code 0, and what was seen on
+    /// standard output.</summary>
+    internal static class Child
+    {
+        internal static int Do(string name)
+        {
+            switch (name)
+            {
+                case "load":
+                    return PrintLoad();
+                case "property":
+                    NativeLoader.LibraryPath = Settings.Natives;
+                    Console.WriteLine(NativeLoader.LoadedFrom);
+                    Check.Throws<InvalidOperationException>(
+                        () => NativeLoader.LibraryPath = "/tmp", "a path after loading");
+                    return 0;
+                case "allocator":
+                    return Allocator();
+                case "open_close":
+                    return OpenClose();
+                case "finalizers":
+                    return Finalizers();
+                default:
+                    throw new ArgumentException("no child " + name);
+            }
+        }
+
+        /// <summary>Runs this program again as a child.</summary>
+        /// <param name="name">What it does.</param>
+        /// <param name="libraryPath">FLEXQ_LIBRARY_PATH; null: not set.</param>
+        /// <param name="program">Another copy of this program; null: this one.</param>
+        internal static string Run(string name, string libraryPath, string program = null)
+        {
+            program = program ?? typeof(Child).Assembly.Location;
+            string mono = Process.GetCurrentProcess().MainModule.FileName;
+            return Output(mono, new[] { program, "child", name }.Concat(Settings.Arguments()),
+                libraryPath);
+        }
+
+        internal static string Output(string program, params string[] arguments)
+        {
+            return Output(program, arguments, Settings.Natives);
+        }
+
+        private static string Output(
+            string program, IEnumerable<string> arguments, string libraryPath)
+        {
+            var start = new ProcessStartInfo(program)
+            {
+                Arguments = string.Join(" ", arguments.Select(one => "\"" + one + "\"")),
+                UseShellExecute = false,
+                RedirectStandardOutput = true,
+                StandardOutputEncoding = new UTF8Encoding(false),
+            };
+            start.EnvironmentVariables.Remove("FLEXQ_LIBRARY_PATH");
+            if (libraryPath != null)
+            {
+                start.EnvironmentVariables["FLEXQ_LIBRARY_PATH"] = libraryPath;
+            }
+            using (Process process = Process.Start(start))
+            {
+                string output = process.StandardOutput.ReadToEnd();
+                process.WaitForExit();
+                Check.Equal(0, process.ExitCode, "exit code of " + start.Arguments + "\n" + output);
+                return output;
+            }
+        }
+
+        /// <summary>Where the libraries were loaded from, or why they were not.</summary>
+        private static int PrintLoad()
+        {
+            try
+            {
+                Console.WriteLine("loaded from " + NativeLoader.LoadedFrom);
+                Console.WriteLine("version " + FlexqLibrary.Version);
+            }
+            catch (DllNotFoundException failure)
+            {
+                Console.WriteLine(failure.Message);
+                // Not remembered as broken: it is tried again, with the same answer.
+                Check.Throws<DllNotFoundException>(() => new Batch(), "the second use");
+            }
+            return 0;
+        }
+
+        private static int Allocator()
+        {
+            long used = 0;
+            long calls = 0;
+            bool refuse = false;
+            AllocateCallback allocate = (count, alignment) =>
+            {
+                if (refuse)
+                {
+                    throw new OutOfMemoryException();
+                }
+                IntPtr block;
+                Check.Equal(0, posix_memalign(out block, Math.Max(8, alignment), count), "memory");
+                Interlocked.Add(ref used, count);
+                Interlocked.Increment(ref calls);
+                return block;
+            };
+            FreeCallback free_ = (memory, count) =>
+            {
+                free(memory);
+                Interlocked.Add(ref used, -count);
+            };
+            Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "",
+                () => FlexqLibrary.SetAllocator(allocate, null), "only one callback");
+            FlexqLibrary.SetAllocator(allocate, free_);
+            using (Model model = Model.Load(Settings.Stories))
+            using (Context context = model.CreateContext())
+            {
+                Check.True(used >= model.Info.WeightBytes, "weights come from the callback");
+                Check.Fails(ErrorCode.InvalidState, "INVALID_STATE", "",
+                    () => FlexqLibrary.SetAllocator(null, null), "while buffers are in use");
+                GC.Collect();
+                Check.Equal(20, Shared.Answer(model, Shared.Prompt, 20).Length, "an answer");
+            }
+            Check.True(calls > 2, "calls");
+            Check.Equal(0L, used, "bytes not given back");
+            refuse = true;
+            Check.Fails(ErrorCode.OutOfMemory, "OUT_OF_MEMORY", "",
+                () => Model.Load(Settings.Stories), "a callback that throws");
+            FlexqLibrary.SetAllocator(null, null);
+            using (Model.Load(Settings.Stories))
+            {
+                Check.Equal(0L, used, "bytes from the callback");
+            }
+            return 0;
+        }
+
+        /// <summary>10,000 cycles after a warm-up; prints by how many bytes resident memory grew.
+        /// </summary>
+        private static int OpenClose()
+        {
+            byte[] bundle = File.ReadAllBytes(Settings.Scripted);
+            var options = new ModelOptions { Threads = 1 };
+            var contextOptions = new ContextOptions { ContextTokens = 32 };
+            for (int i = 0; i < 500; i++)
+            {
+                Cycle(bundle, options, contextOptions);
+            }
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            long before = ResidentBytes();
+            for (int i = 0; i < 10000; i++)
+            {
+                Cycle(bundle, options, contextOptions);
+            }
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            Check.Equal(0L, Internal.NativeHandle.OpenCount, "native handles");
+            Console.WriteLine(ResidentBytes() - before);
+            return 0;
+        }
+
+        private static void Cycle(
+            byte[] bundle, ModelOptions options, ContextOptions contextOptions)
+        {
+            using (Source source = Source.FromMemory(bundle))
+            using (Model model = Model.Load(source, options))
+            using (Tokenizer tokenizer = model.CreateTokenizer())
+            using (Context context = model.CreateContext(contextOptions))
+            using (Generator generator = context.CreateGenerator())
+            {
+                generator.Start("Hi");
+                generator.RunWhile(next => false);
+            }
+        }
+
+        /// <summary>Objects that nobody closes are freed once nobody can reach them.</summary>
+        private static int Finalizers()
+        {
+            var thread = new Thread(() =>
+            {
+                for (int i = 0; i < 50; i++)
+                {
+                    Context context = Model.Load(Settings.Scripted).CreateContext();
+                    context.CreateGenerator();
+                    Bundle.Open(Source.FromMemory(File.ReadAllBytes(Settings.Scripted)));
+                }
+            });
+            thread.Start();
+            thread.Join();
+            for (int i = 0; i < 50 && Internal.NativeHandle.OpenCount > 10; i++)
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+                Thread.Sleep(10);
+            }
+            // Mono scans stacks conservatively: a few may be held by stale addresses.
+            Check.True(Internal.NativeHandle.OpenCount <= 10,
+                "handles left of 250: " + Internal.NativeHandle.OpenCount);
+            return 0;
+        }
+
+        private static long ResidentBytes()
+        {
+            string[] fields = File.ReadAllText("/proc/self/statm").Split(' ');
+            return long.Parse(fields[1]) * Environment.SystemPageSize;
+        }
+
+        [DllImport("libc.so.6")]
+        private static extern int posix_memalign(out IntPtr block, long alignment, long size);
+
+        [DllImport("libc.so.6")]
+        private static extern void free(IntPtr block);
+    }
+}
