@@ -9,11 +9,7 @@ namespace FlexQ
         /// <summary>Devices, at least 1: the first is always the CPU.</summary>
         public static int Count
         {
-            get
-            {
-                NativeLoader.Load();
-                return FlexqNative.flexq_device_count();
-            }
+            get { return NativeLoader.Call(() => FlexqNative.flexq_device_count()); }
         }
 
         /// <summary>What a device is, at the time of the call.</summary>
@@ -22,12 +18,14 @@ namespace FlexQ
         /// <exception cref="FlexqException">InvalidArgument.</exception>
         public static DeviceInfo Info(int index)
         {
-            NativeLoader.Load();
-            using (var info = new flexq_device_info())
+            return NativeLoader.Call(() =>
             {
-                FlexqNative.flexq_device_get_info(index, info);
-                return new DeviceInfo(info);
-            }
+                using (var info = new flexq_device_info())
+                {
+                    FlexqNative.flexq_device_get_info(index, info);
+                    return new DeviceInfo(info);
+                }
+            });
         }
 
         /// <summary>All devices.</summary>

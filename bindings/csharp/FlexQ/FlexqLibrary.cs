@@ -17,22 +17,14 @@ namespace FlexQ
         /// <summary>"MAJOR.MINOR.PATCH".</summary>
         public static string Version
         {
-            get
-            {
-                NativeLoader.Load();
-                return Utf8.Name(FlexqNative.flexq_version());
-            }
+            get { return NativeLoader.Call(() => Utf8.Name(FlexqNative.flexq_version())); }
         }
 
         /// <summary>The ABI of the library that is loaded; the loader has compared it with
         /// <see cref="RequiredAbiVersion"/>.</summary>
         public static int AbiVersion
         {
-            get
-            {
-                NativeLoader.Load();
-                return FlexqNative.flexq_abi_version();
-            }
+            get { return NativeLoader.Call(() => FlexqNative.flexq_abi_version()); }
         }
 
         /// <summary>The ABI this assembly was built for.</summary>
@@ -44,11 +36,7 @@ namespace FlexQ
         /// <summary>Lines of "key: value": compiler, kernel sets, CUDA, library versions.</summary>
         public static string BuildInfo
         {
-            get
-            {
-                NativeLoader.Load();
-                return Utf8.Name(FlexqNative.flexq_build_info());
-            }
+            get { return NativeLoader.Call(() => Utf8.Name(FlexqNative.flexq_build_info())); }
         }
 
         /// <summary>Sets the callback of the process for log messages, or takes it away. When the
@@ -60,15 +48,15 @@ namespace FlexQ
         public static void SetLog(
             Action<LogLevel, string> log, LogLevel maxLevel = LogLevel.Info)
         {
-            NativeLoader.Load();
             lock (s_lock)
             {
                 GCHandle old = s_log;
                 GCHandle handle = log == null ? default(GCHandle) : GCHandle.Alloc(log);
                 try
                 {
-                    FlexqNative.flexq_set_log_callback(log == null ? null : s_onLog,
-                        (int)maxLevel, log == null ? IntPtr.Zero : GCHandle.ToIntPtr(handle));
+                    NativeLoader.Call(() => FlexqNative.flexq_set_log_callback(
+                        log == null ? null : s_onLog, (int)maxLevel,
+                        log == null ? IntPtr.Zero : GCHandle.ToIntPtr(handle)));
                     s_log = handle;
                 }
                 catch
@@ -96,18 +84,18 @@ namespace FlexQ
         /// of the two).</exception>
         public static void SetAllocator(AllocateCallback allocate, FreeCallback free)
         {
-            NativeLoader.Load();
             if (allocate == null && free == null)
             {
-                FlexqNative.flexq_set_allocator(null, null, IntPtr.Zero);
+                NativeLoader.Call(() => FlexqNative.flexq_set_allocator(null, null, IntPtr.Zero));
                 return;
             }
             // Never freed: what such a pair allocated may be given back at any later time.
             GCHandle pair = GCHandle.Alloc(Tuple.Create(allocate, free));
             try
             {
-                FlexqNative.flexq_set_allocator(allocate == null ? null : s_onAllocate,
-                    free == null ? null : s_onFree, GCHandle.ToIntPtr(pair));
+                NativeLoader.Call(() => FlexqNative.flexq_set_allocator(
+                    allocate == null ? null : s_onAllocate, free == null ? null : s_onFree,
+                    GCHandle.ToIntPtr(pair)));
             }
             catch
             {

@@ -10,15 +10,13 @@ namespace FlexQ
     /// context, but for <see cref="Cancel"/> and <see cref="Dispose"/>.</summary>
     public sealed class Generator : IDisposable
     {
-        private readonly NativeHandle _handle;
-
         internal Generator(Context context, GeneratorOptions options)
         {
             using (NativeHandle.Lease contextLease = context.Handle.Acquire())
             using (NativeHandle optionsHandle = GeneratorOptions.ToNative(options))
             using (NativeHandle.Lease optionsLease = optionsHandle.Acquire())
             {
-                _handle = new NativeHandle(nameof(Generator),
+                Handle = new NativeHandle(nameof(Generator),
                     (out IntPtr handle) => FlexqNative.flexq_generator_create(
                         contextLease.Pointer, optionsLease.Pointer, out handle),
                     FlexqNative.flexq_generator_release);
@@ -30,12 +28,14 @@ namespace FlexQ
         {
             get
             {
-                using (NativeHandle.Lease generator = _handle.Acquire())
+                using (NativeHandle.Lease generator = Handle.Acquire())
                 {
                     return ReadStats(generator.Pointer);
                 }
             }
         }
+
+        internal NativeHandle Handle { get; }
 
         /// <summary>Sets the prompt, appended to what the sequence already holds. Computes nothing
         /// yet, starts the deadline.</summary>
@@ -46,7 +46,7 @@ namespace FlexQ
         public void Start(string prompt, EncodeFlags flags = EncodeFlags.Default)
         {
             byte[] text = Utf8.Text(prompt, nameof(prompt));
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             {
                 FlexqNative.flexq_generator_start(
                     generator.Pointer, text, text.Length, (int)flags);
@@ -60,7 +60,7 @@ namespace FlexQ
         public void Start(int[] tokens)
         {
             Buffers.NotNull(tokens, nameof(tokens));
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             {
                 FlexqNative.flexq_generator_start_tokens(
                     generator.Pointer, tokens, tokens.Length);
@@ -73,7 +73,7 @@ namespace FlexQ
         /// InvalidState (not started, or after the last event).</exception>
         public TokenEvent Next()
         {
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             using (var next = new flexq_token_event())
             {
                 FlexqNative.flexq_generator_next(generator.Pointer, next);
@@ -169,7 +169,7 @@ namespace FlexQ
         /// A cancel before the start is not lost; no other generator sees it.</summary>
         public void Cancel()
         {
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             {
                 FlexqNative.flexq_generator_cancel(generator.Pointer);
             }
@@ -179,7 +179,7 @@ namespace FlexQ
         /// <returns>BOS included.</returns>
         public int[] PromptTokens()
         {
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             {
                 IntPtr pointer = generator.Pointer;
                 return Buffers.Tokens(256, (int[] tokens, int capacity, out int length) =>
@@ -192,7 +192,7 @@ namespace FlexQ
         /// <returns>Token ids.</returns>
         public int[] Tokens()
         {
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             {
                 IntPtr pointer = generator.Pointer;
                 return Buffers.Tokens(256, (int[] tokens, int capacity, out int length) =>
@@ -211,7 +211,7 @@ namespace FlexQ
         /// <returns>UTF-8.</returns>
         public byte[] TextUtf8()
         {
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             {
                 IntPtr pointer = generator.Pointer;
                 return Buffers.Bytes(1024, (byte[] text, long capacity, out long length) =>
@@ -224,7 +224,7 @@ namespace FlexQ
         public void Dispose()
         {
             CancelUnlessDisposed();
-            _handle.Dispose();
+            Handle.Dispose();
         }
 
         private static GeneratorStats ReadStats(IntPtr generator)
@@ -238,7 +238,7 @@ namespace FlexQ
 
         private FinishReason RunNative(Func<TokenEvent, bool> onEvent, CancellationToken cancellation)
         {
-            using (NativeHandle.Lease generator = _handle.Acquire())
+            using (NativeHandle.Lease generator = Handle.Acquire())
             using (var callbacks = new Callbacks(cancellation) { Token = onEvent })
             {
                 IntPtr pointer = generator.Pointer;

@@ -98,6 +98,22 @@ namespace FlexQ
             }
         }
 
+        /// <summary>For calls that may be the first into the library. Mono binds a native function
+        /// when it compiles the method that calls it, so that call must be in a method that is
+        /// compiled after Load has run: in this delegate.</summary>
+        internal static T Call<T>(Func<T> call)
+        {
+            Load();
+            return call();
+        }
+
+        /// <summary>The same without a result.</summary>
+        internal static void Call(Action call)
+        {
+            Load();
+            call();
+        }
+
         private static string LoadFromFirst(List<string> tried)
         {
             string origin = "NativeLoader.LibraryPath";

@@ -55,16 +55,19 @@ namespace FlexQ
         {
             Buffers.NotNull(logits, nameof(logits));
             int historyCount = history == null ? 0 : history.Length;
-            using (NativeHandle options = ToNative())
-            using (NativeHandle.Lease sampling = options.Acquire())
+            return NativeLoader.Call(() =>
             {
-                int token;
-                float logProbability;
-                FlexqNative.flexq_sampling_sample(
-                    sampling.Pointer, logits, logits.Length, history, historyCount, position,
-                    out token, out logProbability);
-                return new TokenAlternative(token, logProbability);
-            }
+                using (NativeHandle options = ToNative())
+                using (NativeHandle.Lease sampling = options.Acquire())
+                {
+                    int token;
+                    float logProbability;
+                    FlexqNative.flexq_sampling_sample(
+                        sampling.Pointer, logits, logits.Length, history, historyCount, position,
+                        out token, out logProbability);
+                    return new TokenAlternative(token, logProbability);
+                }
+            });
         }
 
         /// <summary>For one native call.</summary>

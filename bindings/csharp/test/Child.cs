@@ -14,6 +14,29 @@ namespace FlexQ.Tests
     /// standard output.</summary>
     internal static class Child
     {
+        private const string TimeoutSeconds = "240";
+
+        /// <summary>What may be the first call into the library.</summary>
+        internal static readonly Dictionary<string, Action> FirstCalls =
+            new Dictionary<string, Action>
+            {
+                ["Version"] = () => Check.Contains(".", FlexqLibrary.Version, "version"),
+                ["AbiVersion"] = () => Check.True(FlexqLibrary.AbiVersion > 0, "ABI version"),
+                ["BuildInfo"] = () => Check.Contains(":", FlexqLibrary.BuildInfo, "build info"),
+                ["SetLog"] = () => FlexqLibrary.SetLog((level, text) => { }),
+                ["SetAllocator"] = () => FlexqLibrary.SetAllocator(null, null),
+                ["Device.Count"] = () => Check.True(Device.Count > 0, "devices"),
+                ["Device.Info"] = () => Check.Equal("cpu", Device.Info(0).Id, "device"),
+                ["Sample"] = () => Check.Equal(
+                    1, new SamplingOptions().Sample(new float[] { 0, 1 }, null, 0).Token, "token"),
+                ["Source"] = () => Source.Open(Settings.Stories).Dispose(),
+                ["Chat"] = () => new Chat().Dispose(),
+                ["Questions"] = () => Check.Throws<FlexqException>(
+                    () => Questions.Open("piqa", "/nowhere"), "questions"),
+                ["Quantize"] = () => Check.Throws<FlexqException>(
+                    () => Quantizer.Quantize("/nowhere", "/nowhere/out"), "quantize"),
+            };
+
         internal static int Do(string name)
         {
             switch (name)
@@ -32,6 +55,9 @@ namespace FlexQ.Tests
                     return OpenClose();
                 case "finalizers":
                     return Finalizers();
+                case "first":
+                    FirstCalls[Settings.First]();
+                    return 0;
                 default:
                     throw new ArgumentException("no child " + name);
             }
@@ -41,11 +67,14 @@ namespace FlexQ.Tests
         /// <param name="name">What it does.</param>
         /// <param name="libraryPath">FLEXQ_LIBRARY_PATH; null: not set.</param>
         /// <param name="program">Another copy of this program; null: this one.</param>
-        internal static string Run(string name, string libraryPath, string program = null)
+        /// <param name="more">A further argument NAME=VALUE.</param>
+        internal static string Run(
+            string name, string libraryPath, string program = null, string more = null)
         {
             program = program ?? typeof(Child).Assembly.Location;
             string mono = Process.GetCurrentProcess().MainModule.FileName;
-            return Output(mono, new[] { program, "child", name }.Concat(Settings.Arguments()),
+            return Output(mono, new[] { program, "child", name }.Concat(Settings.Arguments())
+                .Concat(more == null ? new string[0] : new[] { more }),
                 libraryPath);
         }
 
@@ -57,9 +86,10 @@ namespace FlexQ.Tests
         private static string Output(
             string program, IEnumerable<string> arguments, string libraryPath)
         {
-            var start = new ProcessStartInfo(program)
+            var start = new ProcessStartInfo("timeout")
             {
-                Arguments = string.Join(" ", arguments.Select(one => "\"" + one + "\"")),
+                Arguments = string.Join(" ", new[] { TimeoutSeconds, program }
+                    .Concat(arguments).Select(one => "\"" + one + "\"")),
                 UseShellExecute = false,
                 RedirectStandardOutput = true,
                 StandardOutputEncoding = new UTF8Encoding(false),

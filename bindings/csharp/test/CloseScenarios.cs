@@ -28,7 +28,7 @@ namespace FlexQ.Tests
                     Check.Equal(type.Name, thrown.ObjectName, "object of " + method.Name);
                 }
             }
-            Check.True(methods > 50, "methods called: " + methods);
+            Check.True(methods > 40, "methods called: " + methods);
             AsArguments();
         }
 

@@ -46,8 +46,9 @@ namespace FlexQ.Tests
                 }
                 Check.Equal(s_prompts.Length, context.Counters.SequencesUsed, "sequences used");
                 Check.True(context.Counters.TokensComputed > 8 * answerTokens, "tokens computed");
-                Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "",
-                    () => batch.Add(0, 1), "a sequence twice in a batch");
+                batch.Add(0, 1);
+                Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "twice",
+                    () => context.Decode(batch), "a sequence twice in a batch");
             }
         }
 

@@ -60,6 +60,8 @@ namespace FlexQ.Tests
             {
                 Check.Same(expected, Shared.Answer(model, Shared.Prompt, 16), "by callbacks");
                 Check.True(calls > 0, "the callback was called");
+                // Threads of the library ran managed code: the collector must be able to stop them.
+                GC.Collect();
             }
             using (FileStream file = File.OpenRead(Settings.Stories))
             using (Source source = Source.FromStream(file))
@@ -195,7 +197,7 @@ namespace FlexQ.Tests
                     () => Model.Load(
                         source, new ModelOptions { Named = { ["cpu.kernels"] = "abacus" } }),
                     "an unknown value");
-                Check.Fails(ErrorCode.UnsupportedValue, "UNSUPPORTED_VALUE", "tpu",
+                Check.Fails(ErrorCode.NoDevice, "NO_DEVICE", "tpu",
                     () => Model.Load(source, new ModelOptions { Device = "tpu" }),
                     "an unknown device");
                 Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "",
@@ -234,7 +236,7 @@ namespace FlexQ.Tests
             Check.True(info.Kernels.Length > 0, "kernels");
             Check.True(info.ParameterCount > 200000 && info.ParameterCount < 400000, "parameters");
             Check.True(info.DecodeWeightBytes < info.WeightBytes, "all but the embedding");
-            Check.True(info.BitsPerWeight > 6 && info.BitsPerWeight < 8, "bits per weight");
+            Check.True(info.BitsPerWeight > 6 && info.BitsPerWeight < 16, "bits per weight");
         }
 
         private static void CheckTensors(Model model)

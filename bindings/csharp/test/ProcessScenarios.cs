@@ -72,6 +72,10 @@ namespace FlexQ.Tests
                 Child.Run("load", Settings.Natives), "by the environment variable");
             Check.Contains(Settings.Natives, Child.Run("property", "/nowhere"),
                 "by the property, which goes before");
+            foreach (string first in Child.FirstCalls.Keys)
+            {
+                Child.Run("first", Settings.Natives, null, "first=" + first);
+            }
             string message = Child.Run("load", "/nowhere/at/all");
             Check.Contains("FLEXQ_LIBRARY_PATH", message, "who said so");
             Check.Contains("/nowhere/at/all/libflexq.so.0: no such file", message, "the path");

@@ -46,6 +46,12 @@ namespace FlexQ.Tests
             get { return Get("resources"); }
         }
 
+        /// <summary>For a child: which of its first calls.</summary>
+        internal static string First
+        {
+            get { return Get("first"); }
+        }
+
         internal static string Only
         {
             get { return s_values.ContainsKey("only") ? s_values["only"] : null; }

@@ -1,4 +1,5 @@
 using System;
+using System.Runtime.CompilerServices;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -55,6 +56,7 @@ namespace FlexQ.Tests
             }
         }
 
+        [MethodImpl(MethodImplOptions.NoInlining)]
         private static void ThrowFromHere(Exception thrown)
         {
             throw thrown;

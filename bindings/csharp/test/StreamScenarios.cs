@@ -176,38 +176,6 @@ namespace FlexQ.Tests
             }
         }
 
-        [Scenario("callback_overhead")]
-        private static void Overhead()
-        {
-            const int tokens = 400;
-            double without = double.MaxValue;
-            double with = double.MaxValue;
-            // The quickest of many, turn about: other work on this machine only ever adds.
-            for (int i = 0; i < 12; i++)
-            {
-                without = Math.Min(without, NanosecondsPerToken(tokens, null));
-                with = Math.Min(with, NanosecondsPerToken(tokens, next => { }));
-            }
-            Console.Write("[{0:F0} ns a token with, {1:F0} ns without a callback: {2:F0} ns] ",
-                with, without, with - without);
-            Check.True(with - without < 5000, "a callback costs less than 5 microseconds");
-        }
-
-        private static double NanosecondsPerToken(int tokens, Action<TokenEvent> onEvent)
-        {
-            using (Context context = Shared.Load(Settings.Stories).CreateContext())
-            using (Generator generator = context.CreateGenerator(
-                new GeneratorOptions { MaxTokens = tokens, IgnoreEnd = true }))
-            {
-                generator.Start(Shared.Prompt);
-                generator.Next();
-                long before = Stopwatch.GetTimestamp();
-                generator.Run(onEvent);
-                long ticks = Stopwatch.GetTimestamp() - before;
-                return ticks * (1e9 / Stopwatch.Frequency) / (tokens - 1);
-            }
-        }
-
         private static Generator Started(Context context)
         {
             Generator generator = context.CreateGenerator(

@@ -97,7 +97,7 @@ namespace FlexQ.Tests
                 Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "",
                     () => tokenizer.EncodeChat(chat, "llama-2"), "no message");
                 chat.Add("system", "Be brief.").Add("user", "Hi \U0001F600 </s>");
-                Check.Equal(13L, FlexqNative.flexq_csharp_last_text_bytes(), "bytes of a message");
+                Check.Equal(12L, FlexqNative.flexq_csharp_last_text_bytes(), "bytes of a message");
                 int[] tokens = tokenizer.EncodeChat(chat, "llama-2");
                 Check.Equal(1, tokens[0], "BOS");
                 Check.Equal(1, tokens.Count(token => token == 1), "BOS once");
