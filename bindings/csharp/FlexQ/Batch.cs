@@ -5,7 +5,8 @@ namespace FlexQ
 {
     /// <summary>Tokens for several sequences, with the outputs wanted: what one
     /// <see cref="Context.Decode"/> computes. One thread at a time, but for
-    /// <see cref="Cancel"/>.</summary>
+    /// <see cref="Cancel"/>: a call while another thread is inside throws
+    /// InvalidOperationException.</summary>
     public sealed class Batch : IDisposable
     {
         /// <summary>An empty batch.</summary>
@@ -27,7 +28,7 @@ namespace FlexQ
         public void Add(int sequence, int[] tokens, OutputRows output = OutputRows.Last)
         {
             Buffers.NotNull(tokens, nameof(tokens));
-            using (NativeHandle.Lease batch = Handle.Acquire())
+            using (NativeHandle.Lease batch = Handle.AcquireAlone())
             {
                 FlexqNative.flexq_batch_add(
                     batch.Pointer, sequence, tokens, tokens.Length, (int)output);
@@ -47,7 +48,7 @@ namespace FlexQ
         /// <summary>Empties the batch and takes back a cancel.</summary>
         public void Clear()
         {
-            using (NativeHandle.Lease batch = Handle.Acquire())
+            using (NativeHandle.Lease batch = Handle.AcquireAlone())
             {
                 FlexqNative.flexq_batch_clear(batch.Pointer);
             }

@@ -3,7 +3,8 @@ using FlexQ.Internal;
 
 namespace FlexQ
 {
-    /// <summary>The messages of one conversation, in their order. One thread at a time.</summary>
+    /// <summary>The messages of one conversation, in their order. One thread at a time:
+    /// a call while another thread is inside throws InvalidOperationException.</summary>
     public sealed class Chat : IDisposable
     {
         /// <summary>A conversation without a message.</summary>
@@ -26,7 +27,7 @@ namespace FlexQ
         {
             byte[] name = Utf8.Name(role, nameof(role));
             byte[] text = Utf8.Text(content, nameof(content));
-            using (NativeHandle.Lease chat = Handle.Acquire())
+            using (NativeHandle.Lease chat = Handle.AcquireAlone())
             {
                 FlexqNative.flexq_chat_add(chat.Pointer, name, text, text.Length);
             }
@@ -36,7 +37,7 @@ namespace FlexQ
         /// <summary>Forgets all messages.</summary>
         public void Clear()
         {
-            using (NativeHandle.Lease chat = Handle.Acquire())
+            using (NativeHandle.Lease chat = Handle.AcquireAlone())
             {
                 FlexqNative.flexq_chat_clear(chat.Pointer);
             }

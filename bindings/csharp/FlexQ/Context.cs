@@ -86,7 +86,7 @@ namespace FlexQ
                 throw new ArgumentNullException(nameof(batch));
             }
             using (NativeHandle.Lease context = Handle.Acquire())
-            using (NativeHandle.Lease tokens = batch.Handle.Acquire())
+            using (NativeHandle.Lease tokens = batch.Handle.AcquireAlone())
             {
                 FlexqNative.flexq_context_decode(context.Pointer, tokens.Pointer);
             }
@@ -198,7 +198,7 @@ namespace FlexQ
                 throw new ArgumentNullException(nameof(continuations));
             }
             using (NativeHandle.Lease context = Handle.Acquire())
-            using (NativeHandle.Lease texts = continuations.Handle.Acquire())
+            using (NativeHandle.Lease texts = continuations.Handle.AcquireAlone())
             using (var callbacks = new Callbacks { Progress = progress })
             {
                 var scores = new double[continuations.Count];

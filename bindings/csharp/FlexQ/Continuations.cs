@@ -4,7 +4,7 @@ using FlexQ.Internal;
 namespace FlexQ
 {
     /// <summary>Texts to score, as tokens: each a continuation behind its context. One thread at a
-    /// time.</summary>
+    /// time: a call while another thread is inside throws InvalidOperationException.</summary>
     public sealed class Continuations : IDisposable
     {
         /// <summary>No texts.</summary>
@@ -28,7 +28,7 @@ namespace FlexQ
         {
             Buffers.NotNull(context, nameof(context));
             Buffers.NotNull(tokens, nameof(tokens));
-            using (NativeHandle.Lease continuations = Handle.Acquire())
+            using (NativeHandle.Lease continuations = Handle.AcquireAlone())
             {
                 FlexqNative.flexq_continuations_add(
                     continuations.Pointer, context, context.Length, tokens, tokens.Length);
@@ -39,7 +39,7 @@ namespace FlexQ
         /// <summary>Forgets all texts.</summary>
         public void Clear()
         {
-            using (NativeHandle.Lease continuations = Handle.Acquire())
+            using (NativeHandle.Lease continuations = Handle.AcquireAlone())
             {
                 FlexqNative.flexq_continuations_clear(continuations.Pointer);
                 Count = 0;

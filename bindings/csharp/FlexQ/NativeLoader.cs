@@ -2,7 +2,6 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Reflection;
-using System.Runtime.InteropServices;
 using FlexQ.Internal;
 
 namespace FlexQ
@@ -146,16 +145,11 @@ namespace FlexQ
             string folder = string.IsNullOrEmpty(location)
                 ? AppDomain.CurrentDomain.BaseDirectory
                 : Path.GetDirectoryName(location);
-            string natives = Path.Combine("runtimes", RuntimeIdentifier(), "native");
+            string natives = Path.Combine("runtimes", "linux-x64", "native");
             yield return folder;
             yield return Path.Combine(folder, natives);
             // lib/netstandard2.0/FlexQ.dll of an unpacked package.
             yield return Path.GetFullPath(Path.Combine(folder, "..", "..", natives));
-        }
-
-        private static string RuntimeIdentifier()
-        {
-            return "linux-" + RuntimeInformation.ProcessArchitecture.ToString().ToLowerInvariant();
         }
 
         private static string LoadFromFolder(string folder, List<string> tried)

@@ -150,7 +150,7 @@ namespace FlexQ
             }
             byte[] name = Utf8.Name(templateName, nameof(templateName));
             using (NativeHandle.Lease tokenizer = Handle.Acquire())
-            using (NativeHandle.Lease messages = chat.Handle.Acquire())
+            using (NativeHandle.Lease messages = chat.Handle.AcquireAlone())
             {
                 IntPtr pointer = tokenizer.Pointer;
                 IntPtr chatPointer = messages.Pointer;

@@ -171,6 +171,23 @@ namespace FlexQ.Tests
             OneContextTwoThreads();
         }
 
+        /// <summary>The same for texts to score, on which C itself sees nobody.</summary>
+        private static void OneListTwoUsers()
+        {
+            using (Context context = Shared.Stories.CreateContext())
+            using (var continuations = new Continuations())
+            {
+                continuations.Add(new[] { 1 }, new[] { 2, 3 });
+                context.ScoreContinuations(continuations, (done, total) =>
+                {
+                    Check.Throws<InvalidOperationException>(
+                        () => continuations.Clear(), "a second user");
+                    return true;
+                });
+                Check.Equal(1, continuations.Count, "texts");
+            }
+        }
+
         /// <summary>A second thread inside a context is turned away.</summary>
         private static void OneContextTwoThreads()
         {
@@ -187,6 +204,7 @@ namespace FlexQ.Tests
                 });
                 Check.Equal(3, generator.Tokens().Length, "the first thread goes on");
             }
+            OneListTwoUsers();
         }
     }
 }

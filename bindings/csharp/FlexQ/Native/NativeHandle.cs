@@ -15,6 +15,7 @@ namespace FlexQ.Internal
         private readonly Action<IntPtr> _release;
         private readonly IDisposable _attachment;
         private readonly NativeHandle _kept;
+        private int _isHeldAlone;
 
         internal delegate void Creator(out IntPtr handle);
 
@@ -67,7 +68,22 @@ namespace FlexQ.Internal
             {
                 throw new ObjectDisposedException(_owner);
             }
-            return new Lease(this, handle);
+            return new Lease(this, handle, false);
+        }
+
+        /// <summary>The same for an object that belongs to one thread at a time.</summary>
+        /// <exception cref="InvalidOperationException">Another thread is inside a call.
+        /// </exception>
+        internal Lease AcquireAlone()
+        {
+            Lease lease = Acquire();
+            if (Interlocked.CompareExchange(ref _isHeldAlone, 1, 0) != 0)
+            {
+                lease.Dispose();
+                throw new InvalidOperationException(
+                    _owner + " is used by another thread: it belongs to one thread at a time");
+            }
+            return new Lease(this, handle, true);
         }
 
         /// <summary>Runs a step of making the object; disposes of it where that throws.</summary>
@@ -103,10 +119,12 @@ namespace FlexQ.Internal
         internal struct Lease : IDisposable
         {
             private readonly NativeHandle _handle;
+            private readonly bool _isAlone;
 
-            internal Lease(NativeHandle handle, IntPtr pointer)
+            internal Lease(NativeHandle handle, IntPtr pointer, bool isAlone)
             {
                 _handle = handle;
+                _isAlone = isAlone;
                 Pointer = pointer;
             }
 
@@ -114,6 +132,10 @@ namespace FlexQ.Internal
 
             public void Dispose()
             {
+                if (_isAlone)
+                {
+                    Volatile.Write(ref _handle._isHeldAlone, 0);
+                }
                 _handle.DangerousRelease();
             }
         }
