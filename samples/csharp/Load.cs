@@ -50,7 +50,8 @@ internal static class LoadSample
         ModelInfo info = model.Info;
         Console.WriteLine("model: {0} parameters, {1} layers, vocabulary {2}",
             info.ParameterCount, info.Layers, info.VocabularySize);
-        Console.WriteLine("policy {0}, {1:F3} bits per weight, on {2} with {3} kernels, {4} threads",
+        Console.WriteLine(
+            "policy {0}, {1:F3} bits per weight, on {2} with {3} kernels, {4} threads",
             info.Policy, info.BitsPerWeight, info.Device, info.Kernels, info.Threads);
         foreach (TensorInfo tensor in model.Tensors())
         {

@@ -2,7 +2,8 @@ using FlexQ.Internal;
 
 namespace FlexQ
 {
-    /// <summary>What differs between model A, the reference, and model B on a text. Immutable.</summary>
+    /// <summary>What differs between model A, the reference, and model B on a text.
+    /// Immutable.</summary>
     public sealed class ComparisonResult
     {
         internal ComparisonResult(flexq_comparison_result native)

@@ -49,8 +49,8 @@ namespace FlexQ
             }
         }
 
-        /// <summary>Rows that the last successful decode gave; 0 also while another thread is inside
-        /// the context.</summary>
+        /// <summary>Rows that the last successful decode gave; 0 also while another thread is
+        /// inside the context.</summary>
         public int OutputCount
         {
             get
@@ -75,7 +75,8 @@ namespace FlexQ
         }
 
         /// <summary>Computes a batch: its tokens go into the cache, the wanted rows of logits and
-        /// hidden states become readable. On any error every sequence is as it was before.</summary>
+        /// hidden states become readable. On any error every sequence is as it was
+        /// before.</summary>
         /// <param name="batch">Not emptied.</param>
         /// <exception cref="FlexqException">InvalidArgument (token or sequence out of range, too
         /// many output rows), ContextFull, Cancelled, NonFinite.</exception>
@@ -161,8 +162,8 @@ namespace FlexQ
             }
         }
 
-        /// <summary>Scores a text under the model. Uses sequence 0, which must be empty and is empty
-        /// afterwards.</summary>
+        /// <summary>Scores a text under the model. Uses sequence 0, which must be empty and is
+        /// empty afterwards.</summary>
         /// <param name="tokens">At most the context length.</param>
         /// <param name="progress">Counts tokens; may be null.</param>
         /// <returns>ln p(tokens[i + 1] | tokens[0 .. i]): one number less than tokens.</returns>

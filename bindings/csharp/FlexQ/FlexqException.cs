@@ -38,7 +38,8 @@ namespace FlexQ
             }
         }
 
-        /// <summary>The same for functions that fill a buffer: false when it is too small.</summary>
+        /// <summary>The same for functions that fill a buffer: false when it is too
+        /// small.</summary>
         internal static bool FalseIfTooSmall(int status)
         {
             if (status == FlexqNative.FLEXQ_ERROR_BUFFER_TOO_SMALL)

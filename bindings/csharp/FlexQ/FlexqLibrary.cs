@@ -41,8 +41,8 @@ namespace FlexQ
 
         /// <summary>Sets the callback of the process for log messages, or takes it away. When the
         /// call returns no thread is inside the old one any more.</summary>
-        /// <param name="log">Called by any thread that is inside the library; null: silence. It must
-        /// not call SetLog; what it throws is lost.</param>
+        /// <param name="log">Called by any thread that is inside the library; null: silence. It
+        /// must not call SetLog; what it throws is lost.</param>
         /// <param name="maxLevel">The least important messages wanted.</param>
         /// <exception cref="FlexqException">InvalidArgument (maxLevel).</exception>
         public static void SetLog(
@@ -80,8 +80,8 @@ namespace FlexQ
         /// <param name="allocate">Called by any thread, several at once; null: the C library. Where
         /// it throws there is no memory.</param>
         /// <param name="free">Null where allocate is. It must not throw.</param>
-        /// <exception cref="FlexqException">InvalidState (buffers in use), InvalidArgument (only one
-        /// of the two).</exception>
+        /// <exception cref="FlexqException">InvalidState (buffers in use), InvalidArgument (only
+        /// one of the two).</exception>
         public static void SetAllocator(AllocateCallback allocate, FreeCallback free)
         {
             if (allocate == null && free == null)

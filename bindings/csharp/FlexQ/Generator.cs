@@ -41,8 +41,8 @@ namespace FlexQ
         /// yet, starts the deadline.</summary>
         /// <param name="prompt">Any text.</param>
         /// <param name="flags">Whether BOS is added, whether special tokens are read.</param>
-        /// <exception cref="FlexqException">InvalidState (started before), InvalidArgument (a prompt
-        /// without a token), ContextFull.</exception>
+        /// <exception cref="FlexqException">InvalidState (started before), InvalidArgument (a
+        /// prompt without a token), ContextFull.</exception>
         public void Start(string prompt, EncodeFlags flags = EncodeFlags.Default)
         {
             byte[] text = Utf8.Text(prompt, nameof(prompt));
@@ -81,8 +81,8 @@ namespace FlexQ
             }
         }
 
-        /// <summary>The events of the answer, computed as they are asked for, the last one included.
-        /// Leaving the loop early cancels the generator; the context goes on.</summary>
+        /// <summary>The events of the answer, computed as they are asked for, the last one
+        /// included. Leaving the loop early cancels the generator; the context goes on.</summary>
         /// <returns>To be enumerated once.</returns>
         public IEnumerable<TokenEvent> Events()
         {
@@ -106,9 +106,9 @@ namespace FlexQ
         }
 
         /// <summary>Generates to the end of the answer.</summary>
-        /// <param name="onEvent">Called for each event on this thread, the last one included; may be
-        /// null. It may call Cancel, nothing else on this generator or its context. What it throws
-        /// ends the answer and is thrown to the caller as it is.</param>
+        /// <param name="onEvent">Called for each event on this thread, the last one included; may
+        /// be null. It may call Cancel, nothing else on this generator or its context. What it
+        /// throws ends the answer and is thrown to the caller as it is.</param>
         /// <returns>Why it ended.</returns>
         /// <exception cref="FlexqException">Cancelled, DeadlineExceeded, ContextFull, NonFinite,
         /// InvalidState.</exception>
@@ -142,8 +142,8 @@ namespace FlexQ
         /// <summary><see cref="Run"/> on another thread, which has the context until the task has
         /// ended.</summary>
         /// <param name="onEvent">Called on that thread; may be null.</param>
-        /// <param name="cancellation">Cancels the generator, within one token; the task then ends as
-        /// cancelled.</param>
+        /// <param name="cancellation">Cancels the generator, within one token; the task then ends
+        /// as cancelled.</param>
         /// <returns>Why the answer ended.</returns>
         public Task<FinishReason> RunAsync(Action<TokenEvent> onEvent = null,
             CancellationToken cancellation = default(CancellationToken))
@@ -236,7 +236,8 @@ namespace FlexQ
             }
         }
 
-        private FinishReason RunNative(Func<TokenEvent, bool> onEvent, CancellationToken cancellation)
+        private FinishReason RunNative(
+            Func<TokenEvent, bool> onEvent, CancellationToken cancellation)
         {
             using (NativeHandle.Lease generator = Handle.Acquire())
             using (var callbacks = new Callbacks(cancellation) { Token = onEvent })

@@ -2,8 +2,9 @@ using FlexQ.Internal;
 
 namespace FlexQ
 {
-    /// <summary>Memory that a model and one context take on one device. Exact for the library's pools;
-    /// staging while loading and small host objects come on top (under 64 MiB). Immutable.</summary>
+    /// <summary>Memory that a model and one context take on one device. Exact for the library's
+    /// pools; staging while loading and small host objects come on top (under 64 MiB).
+    /// Immutable.</summary>
     public sealed class ModelPlan
     {
         internal ModelPlan(flexq_plan native)

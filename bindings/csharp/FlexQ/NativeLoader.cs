@@ -179,7 +179,8 @@ namespace FlexQ
             {
                 natives = Assembly.Load(ResourceAssembly);
             }
-            catch (Exception failure) when (failure is IOException || failure is BadImageFormatException)
+            catch (Exception failure)
+                when (failure is IOException || failure is BadImageFormatException)
             {
                 tried.Add("assembly " + ResourceAssembly + ": not found");
                 return null;

@@ -54,9 +54,9 @@ namespace FlexQ
             }
         }
 
-        /// <summary>A bundle behind a read callback: an archive, an object store. It is called until
-        /// the source and every <see cref="Bundle"/> opened from it are disposed; what it throws
-        /// reaches the caller of the method that read.</summary>
+        /// <summary>A bundle behind a read callback: an archive, an object store. It is called
+        /// until the source and every <see cref="Bundle"/> opened from it are disposed; what it
+        /// throws reaches the caller of the method that read.</summary>
         /// <param name="sizeBytes">Of the whole bundle.</param>
         /// <param name="read">Called by several threads at once.</param>
         /// <returns>A source to be disposed by the caller.</returns>

@@ -5,11 +5,11 @@ namespace FlexQ
 {
     /// <summary>Text to token ids and back, and the formats of conversations. Immutable and
     /// thread-safe.
-    /// <para>A chat model was trained on conversations in one format. FlexQ applies formats by name:
-    /// "llama-2", "llama-3", "chatml", "zephyr", "vicuna". Where a method takes a templateName it is
-    /// one of these; null: the format of the model's own template, which is NotFound where the model
-    /// has none and UnsupportedModel where it is none of these. Another name: UnsupportedValue.
-    /// </para></summary>
+    /// <para>A chat model was trained on conversations in one format. FlexQ applies formats by
+    /// name: "llama-2", "llama-3", "chatml", "zephyr", "vicuna". Where a method takes a
+    /// templateName it is one of these; null: the format of the model's own template, which is
+    /// NotFound where the model has none and UnsupportedModel where it is none of these. Another
+    /// name: UnsupportedValue. </para></summary>
     public sealed class Tokenizer : IDisposable
     {
         internal Tokenizer(NativeHandle.Creator create)

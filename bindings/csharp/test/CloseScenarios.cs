@@ -63,7 +63,8 @@ namespace FlexQ.Tests
                 && !(type == typeof(Continuations) && method.Name == "get_Count"));
         }
 
-        /// <summary>Calls with plausible arguments; enumerates and awaits what comes back.</summary>
+        /// <summary>Calls with plausible arguments; enumerates and awaits what comes
+        /// back.</summary>
         private static void Invoke(object target, MethodInfo method)
         {
             object[] arguments = method.GetParameters().Select(Argument).ToArray();
@@ -191,7 +192,8 @@ namespace FlexQ.Tests
         /// another token.</summary>
         private static void CloseDuringRun(int round)
         {
-            Model model = Model.Load(Settings.Stories, new ModelOptions { Threads = 1 + (round % 2) });
+            Model model = Model.Load(
+                Settings.Stories, new ModelOptions { Threads = 1 + (round % 2) });
             Context context = model.CreateContext();
             Generator generator = Shared.Started(context, 60);
             var disposables = new IDisposable[] { model, context, generator };

@@ -41,8 +41,8 @@ namespace FlexQ.Tests
                 }
                 for (int i = 0; i < s_prompts.Length; i++)
                 {
-                    Check.Same(Shared.Answer(Shared.Stories, s_prompts[i], answerTokens), answers[i],
-                        "answer " + i);
+                    Check.Same(Shared.Answer(Shared.Stories, s_prompts[i], answerTokens),
+                        answers[i], "answer " + i);
                 }
                 Check.Equal(s_prompts.Length, context.Counters.SequencesUsed, "sequences used");
                 Check.True(context.Counters.TokensComputed > 8 * answerTokens, "tokens computed");

@@ -9,9 +9,9 @@ using System.Text.RegularExpressions;
 namespace FlexQ.Coverage
 {
     /// <summary>Compares what flexq.h declares with what FlexQ.dll reaches, by reading the code of
-    /// its methods: FlexQ.Coverage.exe flexq.h FlexQ.dll. Every function must be called, every field
-    /// of a struct read, every enumerator be a value of a public enumeration, from what was written
-    /// by hand.</summary>
+    /// its methods: FlexQ.Coverage.exe flexq.h FlexQ.dll. Every function must be called, every
+    /// field of a struct read, every enumerator be a value of a public enumeration, from what was
+    /// written by hand.</summary>
     internal static class CoverageProgram
     {
         private const BindingFlags All = BindingFlags.Instance | BindingFlags.Static
@@ -35,7 +35,8 @@ namespace FlexQ.Coverage
             var missing = new List<string>();
             missing.AddRange(functions.Where(name => !called.Contains("FlexqNative." + name)));
             missing.AddRange(fields.Where(name => !called.Contains(name.Replace(".", ".get_"))));
-            missing.AddRange(Enumerators(header).Where(one => !IsInPublicEnum(one.Value, one.Key, types))
+            missing.AddRange(Enumerators(header)
+                .Where(one => !IsInPublicEnum(one.Key, one.Value, types))
                 .Select(one => one.Key));
 
             foreach (string name in missing)
@@ -55,14 +56,16 @@ namespace FlexQ.Coverage
 
         private static string[] Functions(string header)
         {
-            return Regex.Matches(header, @"^FLEXQ_API [^;(]*?\b(flexq_\w+)\(", RegexOptions.Multiline)
+            return Regex.Matches(
+                header, @"^FLEXQ_API [^;(]*?\b(flexq_\w+)\(", RegexOptions.Multiline)
                 .Cast<Match>().Select(match => match.Groups[1].Value).ToArray();
         }
 
         /// <summary>struct.field of all but struct_size and reserved.</summary>
         private static string[] Fields(string header)
         {
-            return Regex.Matches(header, @"typedef struct (\w+) \{(.*?)\n\}", RegexOptions.Singleline)
+            return Regex.Matches(
+                header, @"typedef struct (\w+) \{(.*?)\n\}", RegexOptions.Singleline)
                 .Cast<Match>().SelectMany(match => Regex.Matches(
                     Regex.Replace(match.Groups[2].Value, @"/\*.*?\*/", "", RegexOptions.Singleline),
                     @"(\w+)(\[\d+\])?;").Cast<Match>()
@@ -80,17 +83,18 @@ namespace FlexQ.Coverage
 
         /// <summary>FLEXQ_FINISH_LENGTH is the value Length, with the same number, of a public
         /// enumeration. FLEXQ_OK is no failure, so it has no exception.</summary>
-        private static bool IsInPublicEnum(int value, string enumerator, Type[] types)
+        private static bool IsInPublicEnum(string enumerator, int value, Type[] types)
         {
             string[] words = enumerator.Split('_').Skip(1).Select(word => word.ToLower()).ToArray();
             string name = string.Concat(words.Skip(1));
-            return enumerator == "FLEXQ_OK" || types.Where(type => type.IsEnum && type.IsPublic).Any(
-                type => Enum.GetNames(type).Any(one => one.ToLower() == name
+            return enumerator == "FLEXQ_OK" || types
+                .Where(type => type.IsEnum && type.IsPublic)
+                .Any(type => Enum.GetNames(type).Any(one => one.ToLower() == name
                     && Convert.ToInt32(Enum.Parse(type, one)) == value));
         }
 
-        /// <summary>"Type.Method" of everything that the code of a method calls or takes the address
-        /// of.</summary>
+        /// <summary>"Type.Method" of everything that the code of a method calls or takes the
+        /// address of.</summary>
         private static IEnumerable<string> Calls(MethodBase method)
         {
             MethodBody body = method.GetMethodBody();

@@ -65,7 +65,8 @@ namespace FlexQ.Tests
             Check.Equal(4, perplexity.Windows, "windows");
             Check.Equal(64, perplexity.WindowTokens, "window tokens");
             Check.True(Math.Abs(windows.Average() - perplexity.MeanNll) < 1e-9, "mean");
-            Check.True(Math.Abs(Math.Exp(perplexity.MeanNll) - perplexity.Perplexity) < 1e-9, "exp");
+            Check.True(Math.Abs(Math.Exp(perplexity.MeanNll) - perplexity.Perplexity) < 1e-9,
+                "exp");
             Check.Fails(ErrorCode.Cancelled, "CANCELLED", "",
                 () => Evaluation.Perplexity(
                     Shared.Stories, text, 64, 4, null, (window, count, nll) => false),

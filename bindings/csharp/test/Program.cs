@@ -7,8 +7,8 @@ using System.Reflection;
 
 namespace FlexQ.Tests
 {
-    /// <summary>Runs every scenario of bindings/test/scenarios.txt, in its order; a scenario without
-    /// a test, and a test without a scenario, fail. FlexQ.Tests.exe NAME=VALUE..., or
+    /// <summary>Runs every scenario of bindings/test/scenarios.txt, in its order; a scenario
+    /// without a test, and a test without a scenario, fail. FlexQ.Tests.exe NAME=VALUE..., or
     /// FlexQ.Tests.exe child NAME for what needs a process of its own.</summary>
     internal static class Program
     {

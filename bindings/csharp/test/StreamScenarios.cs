@@ -119,7 +119,8 @@ namespace FlexQ.Tests
                 {
                     Check.Equal(5, next.Alternatives.Count, "alternatives");
                     Check.Equal(next.Token, next.Alternatives[0].Token, "greedy: the first one");
-                    Check.Equal(next.LogProbability, next.Alternatives[0].LogProbability, "its ln p");
+                    Check.Equal(next.LogProbability, next.Alternatives[0].LogProbability,
+                        "its ln p");
                     Check.Same(next.Alternatives.Select(one => one.LogProbability)
                         .OrderByDescending(one => one),
                         next.Alternatives.Select(one => one.LogProbability), "descending");

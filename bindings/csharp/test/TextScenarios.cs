@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Text;
@@ -11,7 +12,8 @@ namespace FlexQ.Tests
         private static readonly string[] s_texts =
         {
             "plain", "", "caf\u00e9 \U0001F600 \u4f60", "e\u0301 z\u0351\u036b\u0313", "a\0b",
-            "\U0001F469\u200D\U0001F680\U0001F1EF\U0001F1F5", "\u65e5\u672c\u8a9e\ud55c\uad6d\uc5b4",
+            "\U0001F469\u200D\U0001F680\U0001F1EF\U0001F1F5",
+            "\u65e5\u672c\u8a9e\ud55c\uad6d\uc5b4",
             "\u05e9\u05dc\u05d5\u05dd", "<s> </s>",
         };
 
@@ -56,8 +58,10 @@ namespace FlexQ.Tests
             using (Tokenizer tokenizer = Shared.Stories.CreateTokenizer())
             {
                 int[] tokens = tokenizer.Encode("\U0001F600", EncodeFlags.Plain);
-                byte[][] last = tokens.Skip(tokens.Length - 4).Select(tokenizer.TokenBytes).ToArray();
-                Check.Same(new byte[] { 0xf0, 0x9f, 0x98, 0x80 }, last.Select(bytes => bytes.Single()),
+                IEnumerable<byte[]> last =
+                    tokens.Skip(tokens.Length - 4).Select(tokenizer.TokenBytes);
+                Check.Same(new byte[] { 0xf0, 0x9f, 0x98, 0x80 },
+                    last.Select(bytes => bytes.Single()),
                     "the four bytes of an emoji, each in a token of its own");
                 Check.Equal(0, tokenizer.TokenBytes(1).Length, "bytes of BOS");
                 // As text, half a character is U+FFFD for each byte, never half a string.

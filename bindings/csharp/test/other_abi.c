@@ -2,4 +2,6 @@
 #include <stdint.h>
 
 __attribute__((visibility("default"))) int32_t flexq_abi_version(void);
-int32_t flexq_abi_version(void) { return 999; }
+int32_t flexq_abi_version(void) {
+  return 999;
+}

@@ -3,14 +3,16 @@ using System.Runtime.InteropServices;
 
 namespace FlexQ.Internal
 {
-    /// <summary>Arrays from functions that fill a caller's buffer, and from memory of C's.</summary>
+    /// <summary>Arrays from functions that fill a caller's buffer, and from memory of
+    /// C's.</summary>
     internal static class Buffers
     {
         internal delegate bool FillTokens(int[] tokens, int capacity, out int length);
 
         internal delegate bool FillBytes(byte[] bytes, long capacity, out long length);
 
-        /// <summary>fill says by false that the capacity is too small, and what is needed.</summary>
+        /// <summary>fill says by false that the capacity is too small, and what is
+        /// needed.</summary>
         internal static int[] Tokens(int expected, FillTokens fill)
         {
             var tokens = new int[expected];

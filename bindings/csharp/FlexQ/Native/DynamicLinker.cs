@@ -21,7 +21,8 @@ namespace FlexQ.Internal
             if (handle == IntPtr.Zero)
             {
                 IntPtr error = dlerror();
-                tried.Add(path + ": " + (error == IntPtr.Zero ? "dlopen failed" : Utf8.Name(error)));
+                tried.Add(path + ": "
+                    + (error == IntPtr.Zero ? "dlopen failed" : Utf8.Name(error)));
             }
             return handle;
         }

@@ -48,7 +48,7 @@ namespace FlexQ.Internal
             }
             catch (IOException)
             {
-                // Gone already, or not ours to remove any more: nothing a process at its end can do.
+                // Gone already, or not ours any more: a process at its end can do nothing.
             }
         }
 

@@ -20,7 +20,8 @@ namespace FlexQ.Internal
             return s_lenient.GetBytes(text);
         }
 
-        /// <summary>A name, key, value or path, with its terminating NUL; null stays null.</summary>
+        /// <summary>A name, key, value or path, with its terminating NUL; null stays
+        /// null.</summary>
         internal static byte[] Name(string name, string parameter)
         {
             if (name == null)
