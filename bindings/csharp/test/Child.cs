@@ -68,23 +68,24 @@ namespace FlexQ.Tests
         /// <param name="libraryPath">FLEXQ_LIBRARY_PATH; null: not set.</param>
         /// <param name="program">Another copy of this program; null: this one.</param>
         /// <param name="more">A further argument NAME=VALUE.</param>
-        internal static string Run(
-            string name, string libraryPath, string program = null, string more = null)
+        /// <param name="systemPath">LD_LIBRARY_PATH.</param>
+        internal static string Run(string name, string libraryPath, string program = null,
+            string more = null, string systemPath = "")
         {
             program = program ?? typeof(Child).Assembly.Location;
             string mono = Process.GetCurrentProcess().MainModule.FileName;
             return Output(mono, new[] { program, "child", name }.Concat(Settings.Arguments())
                 .Concat(more == null ? new string[0] : new[] { more }),
-                libraryPath);
+                libraryPath, systemPath);
         }
 
         internal static string Output(string program, params string[] arguments)
         {
-            return Output(program, arguments, Settings.Natives);
+            return Output(program, arguments, Settings.Natives, "");
         }
 
-        private static string Output(
-            string program, IEnumerable<string> arguments, string libraryPath)
+        private static string Output(string program, IEnumerable<string> arguments,
+            string libraryPath, string systemPath)
         {
             var start = new ProcessStartInfo("timeout")
             {
@@ -95,6 +96,7 @@ namespace FlexQ.Tests
                 StandardOutputEncoding = new UTF8Encoding(false),
             };
             start.EnvironmentVariables.Remove("FLEXQ_LIBRARY_PATH");
+            start.EnvironmentVariables["LD_LIBRARY_PATH"] = systemPath;
             if (libraryPath != null)
             {
                 start.EnvironmentVariables["FLEXQ_LIBRARY_PATH"] = libraryPath;
@@ -115,6 +117,7 @@ namespace FlexQ.Tests
             {
                 Console.WriteLine("loaded from " + NativeLoader.LoadedFrom);
                 Console.WriteLine("version " + FlexqLibrary.Version);
+                OneCopyIsMapped();
             }
             catch (DllNotFoundException failure)
             {
@@ -123,6 +126,21 @@ namespace FlexQ.Tests
                 Check.Throws<DllNotFoundException>(() => new Batch(), "the second use");
             }
             return 0;
+        }
+
+        /// <summary>What is called lies where the loader says, and no other copy is in the
+        /// process.</summary>
+        private static void OneCopyIsMapped()
+        {
+            string[] mapped = File.ReadAllLines("/proc/self/maps")
+                .Where(line => line.Contains("/libflexq"))
+                .Select(line => line.Substring(line.IndexOf('/'))).Distinct().ToArray();
+            Check.Equal(2, mapped.Length, string.Join(", ", mapped));
+            if (NativeLoader.LoadedFrom != "the system")
+            {
+                Check.True(mapped.All(path => path.StartsWith(NativeLoader.LoadedFrom + "/")),
+                    string.Join(", ", mapped));
+            }
         }
 
         private static int Allocator()
@@ -179,7 +197,7 @@ namespace FlexQ.Tests
             byte[] bundle = File.ReadAllBytes(Settings.Scripted);
             var options = new ModelOptions { Threads = 1 };
             var contextOptions = new ContextOptions { ContextTokens = 32 };
-            for (int i = 0; i < 500; i++)
+            for (int i = 0; i < 1500; i++)
             {
                 Cycle(bundle, options, contextOptions);
             }

@@ -84,9 +84,16 @@ namespace FlexQ.Tests
             {
                 string program = CopyAssemblies(folder);
                 NowhereAtAll(folder, program);
+                FromSystem(program);
                 FromResources(folder, program);
                 Beside(folder, program);
             });
+        }
+
+        private static void FromSystem(string program)
+        {
+            Check.Contains("loaded from the system\n",
+                Child.Run("load", null, program, null, Settings.Natives), "LD_LIBRARY_PATH");
         }
 
         private static string CopyAssemblies(string folder)

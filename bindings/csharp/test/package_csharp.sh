@@ -57,8 +57,21 @@ samples() {
     "$source/samples/data/stories260k" "${clean[@]}" "${@:3}" "$mono" "$folder/{Name}.exe") ||
     fail "the samples in $folder"
 }
-mkdir "$place/beside" "$place/apart"
+mkdir "$place/beside" "$place/apart" "$place/readme"
 cp "$unpacked/lib/net47/FlexQ.dll" "$natives"/* "$place/beside"
 samples "$place/beside" "$place/beside"
 samples "$place/apart" "$unpacked/lib/netstandard2.0" "MONO_PATH=$unpacked/lib/netstandard2.0"
+
+# The program in the package's README.
+cd "$place/readme" || exit 1
+{
+  printf 'using System;\nusing FlexQ;\ninternal static class Hello { private static void Main() {\n'
+  sed -n '/^```csharp$/,/^```$/p' "$unpacked/README.md" | grep -v '^```'
+  printf '} }\n'
+} >Hello.cs
+"$mcs" -nologo -langversion:6 -warnaserror -r:"$place/beside/FlexQ.dll" Hello.cs || fail "README"
+"$tool" quantize "$source/samples/data/stories260k" -o model.flexq --policy flexq
+expected=$("$tool" run model.flexq -p "Once upon a time" -n 256)
+found=$("${clean[@]}" "MONO_PATH=$place/beside" "$mono" Hello.exe)
+[ -n "$found" ] && [ "$found" = "$expected" ] || fail "README: expected $expected, found $found"
 exit "$failed"
