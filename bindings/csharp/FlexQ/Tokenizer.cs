@@ -9,7 +9,7 @@ namespace FlexQ
     /// name: "llama-2", "llama-3", "chatml", "zephyr", "vicuna". Where a method takes a
     /// templateName it is one of these; null: the format of the model's own template, which is
     /// NotFound where the model has none and UnsupportedModel where it is none of these. Another
-    /// name: UnsupportedValue. </para></summary>
+    /// name: UnsupportedValue.</para></summary>
     public sealed class Tokenizer : IDisposable
     {
         internal Tokenizer(NativeHandle.Creator create)
@@ -63,7 +63,7 @@ namespace FlexQ
             using (NativeHandle.Lease tokenizer = Handle.Acquire())
             {
                 IntPtr pointer = tokenizer.Pointer;
-                return Buffers.Tokens(bytes.Length + 2,
+                return Buffers.Tokens((bytes.Length / 2) + 16,
                     (int[] tokens, int capacity, out int length) =>
                         FlexqNative.flexq_tokenizer_encode(pointer, bytes, bytes.Length,
                             (int)flags, tokens, capacity, out length));
