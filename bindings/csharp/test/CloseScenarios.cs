@@ -207,7 +207,7 @@ namespace FlexQ.Tests
                         reached.Set();
                     }
                 });
-                reached.Wait();
+                Check.True(reached.Wait(60000), "token " + (round + 1));
                 for (int i = 0; i < 3; i++)
                 {
                     disposables[(round + i) % 3].Dispose();

@@ -153,10 +153,12 @@ namespace FlexQ.Tests
 
         private static void Inspect(string path)
         {
-            using (Source source = Source.Open(path))
+            using (Source source = Source.FromMemory(File.ReadAllBytes(path)))
             {
                 Bundle bundle = Bundle.Open(source);
+                // The bundle keeps what it reads from.
                 source.Dispose();
+                GC.Collect();
                 Check.Contains("\"w6a8\"", bundle.Json(), "JSON");
                 bool verified = false;
                 bundle.Verify(1, (done, total) => verified = true);

