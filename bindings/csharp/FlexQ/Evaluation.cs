@@ -20,20 +20,24 @@ namespace FlexQ
         public static PerplexityResult Perplexity(Model model, string text, int windowTokens,
             int maxWindows = 0, ContextOptions options = null, WindowCallback onWindow = null)
         {
+            NotNull(model, nameof(model));
             byte[] bytes = Utf8.Text(text, nameof(text));
-            using (NativeHandle.Lease modelLease = NotNull(model, nameof(model)).Handle.Acquire())
-            using (NativeHandle optionsHandle = ContextOptions.ToNative(options))
-            using (NativeHandle.Lease optionsLease = optionsHandle.Acquire())
-            using (var callbacks = new Callbacks { Window = onWindow })
-            using (var result = new flexq_perplexity_result())
+            return NativeLoader.Call(() =>
             {
-                IntPtr pointer = modelLease.Pointer;
-                IntPtr optionsPointer = optionsLease.Pointer;
-                callbacks.Call(() => FlexqNative.flexq_evaluate_perplexity(pointer, optionsPointer,
-                    bytes, bytes.Length, windowTokens, maxWindows, callbacks.NativeWindow,
-                    callbacks.UserData, result));
-                return new PerplexityResult(result);
-            }
+                using (NativeHandle.Lease modelLease = model.Handle.Acquire())
+                using (NativeHandle optionsHandle = ContextOptions.ToNative(options))
+                using (NativeHandle.Lease optionsLease = optionsHandle.Acquire())
+                using (var callbacks = new Callbacks { Window = onWindow })
+                using (var result = new flexq_perplexity_result())
+                {
+                    IntPtr pointer = modelLease.Pointer;
+                    IntPtr optionsPointer = optionsLease.Pointer;
+                    callbacks.Call(() => FlexqNative.flexq_evaluate_perplexity(
+                        pointer, optionsPointer, bytes, bytes.Length, windowTokens, maxWindows,
+                        callbacks.NativeWindow, callbacks.UserData, result));
+                    return new PerplexityResult(result);
+                }
+            });
         }
 
         /// <summary>Accuracy on multiple-choice questions, scored as in the lm-evaluation-harness.
@@ -54,25 +58,26 @@ namespace FlexQ
             int maxQuestions = 0, ContextOptions options = null, ProgressCallback progress = null,
             Func<QuestionResult, bool> onQuestion = null)
         {
-            if (questions == null)
+            NotNull(model, nameof(model));
+            NotNull(questions, nameof(questions));
+            return NativeLoader.Call(() =>
             {
-                throw new ArgumentNullException(nameof(questions));
-            }
-            using (NativeHandle.Lease modelLease = NotNull(model, nameof(model)).Handle.Acquire())
-            using (NativeHandle.Lease questionsLease = questions.Handle.Acquire())
-            using (NativeHandle optionsHandle = ContextOptions.ToNative(options))
-            using (NativeHandle.Lease optionsLease = optionsHandle.Acquire())
-            using (var callbacks = new Callbacks { Progress = progress, Question = onQuestion })
-            using (var result = new flexq_choice_result())
-            {
-                IntPtr pointer = modelLease.Pointer;
-                IntPtr optionsPointer = optionsLease.Pointer;
-                IntPtr questionsPointer = questionsLease.Pointer;
-                callbacks.Call(() => FlexqNative.flexq_evaluate_choices(pointer, optionsPointer,
-                    questionsPointer, batchSize, maxQuestions, callbacks.NativeProgress,
-                    callbacks.NativeQuestion, callbacks.UserData, result));
-                return new ChoiceResult(result);
-            }
+                using (NativeHandle.Lease modelLease = model.Handle.Acquire())
+                using (NativeHandle.Lease questionsLease = questions.Handle.Acquire())
+                using (NativeHandle optionsHandle = ContextOptions.ToNative(options))
+                using (NativeHandle.Lease optionsLease = optionsHandle.Acquire())
+                using (var callbacks = new Callbacks { Progress = progress, Question = onQuestion })
+                using (var result = new flexq_choice_result())
+                {
+                    IntPtr pointer = modelLease.Pointer;
+                    IntPtr optionsPointer = optionsLease.Pointer;
+                    IntPtr questionsPointer = questionsLease.Pointer;
+                    callbacks.Call(() => FlexqNative.flexq_evaluate_choices(pointer, optionsPointer,
+                        questionsPointer, batchSize, maxQuestions, callbacks.NativeProgress,
+                        callbacks.NativeQuestion, callbacks.UserData, result));
+                    return new ChoiceResult(result);
+                }
+            });
         }
 
         /// <summary>What differs between two models on a text, cut into windows as by
@@ -91,32 +96,35 @@ namespace FlexQ
             int windowTokens, int maxWindows = 0, ContextOptions options = null,
             ProgressCallback progress = null)
         {
+            NotNull(reference, nameof(reference));
+            NotNull(other, nameof(other));
             byte[] bytes = Utf8.Text(text, nameof(text));
-            using (NativeHandle.Lease leaseA =
-                NotNull(reference, nameof(reference)).Handle.Acquire())
-            using (NativeHandle.Lease leaseB = NotNull(other, nameof(other)).Handle.Acquire())
-            using (NativeHandle optionsHandle = ContextOptions.ToNative(options))
-            using (NativeHandle.Lease optionsLease = optionsHandle.Acquire())
-            using (var callbacks = new Callbacks { Progress = progress })
-            using (var result = new flexq_comparison_result())
+            return NativeLoader.Call(() =>
             {
-                IntPtr pointerA = leaseA.Pointer;
-                IntPtr pointerB = leaseB.Pointer;
-                IntPtr optionsPointer = optionsLease.Pointer;
-                callbacks.Call(() => FlexqNative.flexq_evaluate_comparison(pointerA, pointerB,
-                    optionsPointer, bytes, bytes.Length, windowTokens, maxWindows,
-                    callbacks.NativeProgress, callbacks.UserData, result));
-                return new ComparisonResult(result);
-            }
+                using (NativeHandle.Lease leaseA = reference.Handle.Acquire())
+                using (NativeHandle.Lease leaseB = other.Handle.Acquire())
+                using (NativeHandle optionsHandle = ContextOptions.ToNative(options))
+                using (NativeHandle.Lease optionsLease = optionsHandle.Acquire())
+                using (var callbacks = new Callbacks { Progress = progress })
+                using (var result = new flexq_comparison_result())
+                {
+                    IntPtr pointerA = leaseA.Pointer;
+                    IntPtr pointerB = leaseB.Pointer;
+                    IntPtr optionsPointer = optionsLease.Pointer;
+                    callbacks.Call(() => FlexqNative.flexq_evaluate_comparison(pointerA, pointerB,
+                        optionsPointer, bytes, bytes.Length, windowTokens, maxWindows,
+                        callbacks.NativeProgress, callbacks.UserData, result));
+                    return new ComparisonResult(result);
+                }
+            });
         }
 
-        private static Model NotNull(Model model, string parameter)
+        private static void NotNull(object argument, string parameter)
         {
-            if (model == null)
+            if (argument == null)
             {
                 throw new ArgumentNullException(parameter);
             }
-            return model;
         }
     }
 }

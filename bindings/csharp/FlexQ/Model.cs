@@ -82,19 +82,23 @@ namespace FlexQ
         public static ModelPlan Plan(Source source, ModelOptions options = null,
             ContextOptions contextOptions = null, int deviceIndex = 0)
         {
-            using (var callbacks = new Callbacks())
-            using (NativeHandle modelHandle = ModelOptions.ToNative(options, callbacks))
-            using (NativeHandle contextHandle = ContextOptions.ToNative(contextOptions))
-            using (NativeHandle.Lease modelLease = modelHandle.Acquire())
-            using (NativeHandle.Lease contextLease = contextHandle.Acquire())
-            using (var plan = new flexq_plan())
+            NotNull(source);
+            return NativeLoader.Call(() =>
             {
-                IntPtr modelPointer = modelLease.Pointer;
-                IntPtr contextPointer = contextLease.Pointer;
-                callbacks.Call(() => NotNull(source).Call(pointer => FlexqNative.flexq_model_plan(
-                    pointer, modelPointer, contextPointer, deviceIndex, plan)));
-                return new ModelPlan(plan);
-            }
+                using (var callbacks = new Callbacks())
+                using (NativeHandle modelHandle = ModelOptions.ToNative(options, callbacks))
+                using (NativeHandle contextHandle = ContextOptions.ToNative(contextOptions))
+                using (NativeHandle.Lease modelLease = modelHandle.Acquire())
+                using (NativeHandle.Lease contextLease = contextHandle.Acquire())
+                using (var plan = new flexq_plan())
+                {
+                    IntPtr modelPointer = modelLease.Pointer;
+                    IntPtr contextPointer = contextLease.Pointer;
+                    callbacks.Call(() => source.Call(pointer => FlexqNative.flexq_model_plan(
+                        pointer, modelPointer, contextPointer, deviceIndex, plan)));
+                    return new ModelPlan(plan);
+                }
+            });
         }
 
         /// <summary>Every tensor, with the precision it is computed in.</summary>
@@ -177,13 +181,12 @@ namespace FlexQ
             }
         }
 
-        private static Source NotNull(Source source)
+        private static void NotNull(Source source)
         {
             if (source == null)
             {
                 throw new ArgumentNullException(nameof(source));
             }
-            return source;
         }
     }
 }

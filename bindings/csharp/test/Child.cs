@@ -31,10 +31,11 @@ namespace FlexQ.Tests
                     1, new SamplingOptions().Sample(new float[] { 0, 1 }, null, 0).Token, "token"),
                 ["Source"] = () => Source.Open(Settings.Stories).Dispose(),
                 ["Chat"] = () => new Chat().Dispose(),
-                ["Questions"] = () => Check.Throws<FlexqException>(
-                    () => Questions.Open("piqa", "/nowhere"), "questions"),
-                ["Quantize"] = () => Check.Throws<FlexqException>(
-                    () => Quantizer.Quantize("/nowhere", "/nowhere/out"), "quantize"),
+                ["Questions"] = () => Fails(() => Questions.Open("piqa", "/nowhere")),
+                ["Quantize"] = () => Fails(() => Quantizer.Quantize("/nowhere", "/nowhere/out")),
+                ["Plan"] = () => Rejects(() => Model.Plan(null), PlanOfStories),
+                ["Perplexity"] = () => Rejects(
+                    () => Evaluation.Perplexity(null, "text", 8), PerplexityOfStories),
             };
 
         internal static int Do(string name)
@@ -55,11 +56,58 @@ namespace FlexQ.Tests
                     return OpenClose();
                 case "finalizers":
                     return Finalizers();
+                case "retry":
+                    return Retry();
                 case "first":
                     FirstCalls[Settings.First]();
                     return 0;
                 default:
                     throw new ArgumentException("no child " + name);
+            }
+        }
+
+        private static void Fails(Action call)
+        {
+            try
+            {
+                call();
+            }
+            catch (FlexqException)
+            {
+                return;
+            }
+            throw new CheckFailedException("expected an exception of the library");
+        }
+
+        /// <summary>A wrong first call does no harm to a right second one.</summary>
+        private static void Rejects(Action wrong, Action right)
+        {
+            try
+            {
+                wrong();
+            }
+            catch (ArgumentNullException)
+            {
+                right();
+                return;
+            }
+            throw new CheckFailedException("expected an ArgumentNullException");
+        }
+
+        private static void PlanOfStories()
+        {
+            using (Source source = Source.Open(Settings.Stories))
+            {
+                Check.True(Model.Plan(source).TotalBytes > 0, "a plan");
+            }
+        }
+
+        private static void PerplexityOfStories()
+        {
+            using (Model model = Model.Load(Settings.Stories))
+            {
+                string text = string.Join(" ", Enumerable.Repeat(Shared.Prompt, 4));
+                Check.Equal(1, Evaluation.Perplexity(model, text, 8, 1).Windows, "windows");
             }
         }
 
@@ -108,6 +156,22 @@ namespace FlexQ.Tests
                 Check.Equal(0, process.ExitCode, "exit code of " + start.Arguments + "\n" + output);
                 return output;
             }
+        }
+
+        /// <summary>What fails for want of the libraries works once it is said where they are.
+        /// </summary>
+        private static int Retry()
+        {
+            foreach (KeyValuePair<string, Action> call in FirstCalls)
+            {
+                Check.Throws<DllNotFoundException>(call.Value, call.Key);
+            }
+            NativeLoader.LibraryPath = Settings.Natives;
+            foreach (Action call in FirstCalls.Values)
+            {
+                call();
+            }
+            return 0;
         }
 
         /// <summary>Where the libraries were loaded from, or why they were not.</summary>

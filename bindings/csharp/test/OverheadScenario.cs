@@ -17,6 +17,7 @@ namespace FlexQ.Tests
         [Scenario("callback_overhead")]
         private static void Overhead()
         {
+            NativeLoader.Load();
             double alone = CallbackAlone();
             double without = double.MaxValue;
             double with = double.MaxValue;

@@ -76,6 +76,7 @@ namespace FlexQ.Tests
             {
                 Child.Run("first", Settings.Natives, null, "first=" + first);
             }
+            Child.Run("retry", "/nowhere");
             string message = Child.Run("load", "/nowhere/at/all");
             Check.Contains("FLEXQ_LIBRARY_PATH", message, "who said so");
             Check.Contains("/nowhere/at/all/libflexq.so.0: no such file", message, "the path");
