@@ -107,5 +107,6 @@ function(flexq_add_check name)
   endif()
   add_test(NAME ${name} COMMAND ${ARG_COMMAND})
   set_tests_properties(${name} PROPERTIES
-    LABELS "check;${ARG_LABELS}" TIMEOUT ${FLEXQ_TEST_TIMEOUT_S} SKIP_RETURN_CODE 77)
+    LABELS "check;${ARG_LABELS}" TIMEOUT ${FLEXQ_TEST_TIMEOUT_S} SKIP_RETURN_CODE 77
+    ENVIRONMENT "CUDA_VISIBLE_DEVICES=")
 endfunction()

@@ -11,6 +11,6 @@ formatter=$(command -v clang-format-14 || command -v clang-format) || {
 }
 mode=(--dry-run -Werror)
 [ "${1:-}" = --fix ] && mode=(-i)
-find include src kernels tools samples tests \
+find include src kernels bindings tools samples tests \
   \( -name '*.h' -o -name '*.c' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) -print0 |
   xargs -0 "$formatter" --style=file "${mode[@]}"

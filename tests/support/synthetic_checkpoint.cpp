@@ -142,7 +142,9 @@ std::string config_text(const SyntheticOptions& options) {
 }
 
 FileTensor model_tensor(const TensorSpec& spec, const SyntheticOptions& options) {
-  std::vector<float> values = synthetic_tensor(spec, options.seed);
+  const auto given = options.values.find(spec.name);
+  std::vector<float> values =
+      given != options.values.end() ? given->second : synthetic_tensor(spec, options.seed);
   for (const PlantedValue& planted : options.planted) {
     if (planted.tensor == spec.name)
       values.at(static_cast<size_t>(planted.row * spec.cols + planted.col)) = planted.value;
@@ -198,6 +200,8 @@ void check_names(const SyntheticOptions& options, const std::vector<TensorSpec>&
   for (const auto& item : options.renamed)
     check(item.first);
   for (const auto& item : options.reshaped)
+    check(item.first);
+  for (const auto& item : options.values)
     check(item.first);
   for (const PlantedValue& planted : options.planted)
     check(planted.tensor);

@@ -46,7 +46,8 @@ struct SyntheticOptions {
   std::vector<std::string> dropped;            // tensors left out
   std::map<std::string, std::string> renamed;  // old name -> new name
   std::map<std::string, std::vector<int64_t>>
-      reshaped;  // new shape, with as many bytes as it needs
+      reshaped;                                      // new shape, with as many bytes as it needs
+  std::map<std::string, std::vector<float>> values;  // (rows, cols) instead of the seed's
   std::vector<PlantedValue> planted;
   std::vector<ExtraTensor> extra;  // in the last shard
 };
