@@ -8,9 +8,10 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.util.Arrays;
 import org.junit.jupiter.api.Tag;
 
-/** What is measured, in a JVM without -Xcheck:jni and with a heap of a fixed size. */
-@Tag("measure")
+/** What is measured: each in a JVM of its own, without -Xcheck:jni. */
 class MeasureTest {
+  /** In a JVM with a heap of a fixed size that compiles little, so that native memory is seen. */
+  @Tag("measure_memory")
   @Scenario("open_close_flat")
   void openCloseFlat() throws Exception {
     final int nCycles = 10_000;
@@ -45,6 +46,7 @@ class MeasureTest {
     }
   }
 
+  @Tag("measure_time")
   @Scenario("callback_overhead")
   void callbackOverhead() {
     final int nRuns = 15;
