@@ -3,14 +3,18 @@
 #
 #   FLEXQ_PACKAGE_FOLDER    where every package_* target leaves what it makes
 #   FLEXQ_NATIVES_FOLDER    after the target package_natives: libflexq.so.0 and, where it was built,
-#                           libflexq_cuda.so, stripped, for packages of other languages
+#                           libflexq_cuda.so, stripped, for packages of other languages, which
+#                           must carry FLEXQ_COPYRIGHT_FILE too
 #
 # flexq_add_package(package_java COMMAND ... DEPENDS ... ) is add_custom_target for a package: in a
-# build without FLEXQ_STATIC_DEPS the target fails and says why.
+# build without FLEXQ_STATIC_DEPS the target fails and says why. The target `packages` makes all.
 set(FLEXQ_PACKAGE_FOLDER ${CMAKE_BINARY_DIR}/packages)
 set(FLEXQ_NATIVES_FOLDER ${FLEXQ_PACKAGE_FOLDER}/natives)
 
+add_custom_target(packages)
+
 function(flexq_add_package name)
+  add_dependencies(packages ${name})
   if(FLEXQ_STATIC_DEPS)
     add_custom_target(${name} ${ARGN} VERBATIM)
     return()

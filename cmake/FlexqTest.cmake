@@ -14,6 +14,10 @@
 option(FLEXQ_TEST_SANITIZERS "Let ctest also run the programs of build/asan and build/tsan" OFF)
 set(FLEXQ_TEST_TIMEOUT_S 600)
 
+# Likewise the packages of the preset `package`, made by its target `packages`.
+option(FLEXQ_TEST_PACKAGES "Let ctest also test the packages of build/package" OFF)
+set(FLEXQ_PACKAGE_BUILD ${CMAKE_SOURCE_DIR}/build/package)
+
 # Name of this build's sanitizer in SANITIZERS; empty in a plain build.
 set(FLEXQ_SANITIZER_NAME "")
 if(FLEXQ_SANITIZE MATCHES "address")

@@ -1,4 +1,4 @@
-/* Loads a model and streams text from a prompt:  sample_hello MODEL.flexq "Once upon a time" */
+/* Loads a model and streams text from a prompt:  hello MODEL.flexq "Once upon a time" */
 #include <flexq.h>
 #include <stdio.h>
 #include <string.h>
