@@ -16,6 +16,8 @@ set(sources_stage ${stage}/sources)
 set(name flexq-${PROJECT_VERSION})
 set(jar ${FLEXQ_JAR} --create --date=2000-01-01T00:00:00Z)
 
+cmake_path(GET FLEXQ_COPYRIGHT_FILE PARENT_PATH copyright_folder)
+
 set(FLEXQ_NATIVE_NAMES libflexq.so.0 libflexq_java.so)
 set(cuda_copy "")
 if(FLEXQ_WITH_CUDA)
@@ -42,10 +44,11 @@ flexq_add_package(package_java
   COMMAND ${jar} --file ${folder}/${name}-${platform}.jar
     --manifest ${CMAKE_CURRENT_BINARY_DIR}/natives.manifest -C ${stage}/natives .
     -C ${CMAKE_SOURCE_DIR} LICENSE -C ${CMAKE_SOURCE_DIR} NOTICE -C ${CMAKE_SOURCE_DIR} THIRD_PARTY.md
+    -C ${copyright_folder} copyright
   COMMAND ${CMAKE_COMMAND} -E copy_directory ${CMAKE_CURRENT_SOURCE_DIR}/src/main/java ${sources_stage}
   COMMAND ${CMAKE_COMMAND} -E copy_directory ${generated} ${sources_stage}
   COMMAND ${jar} --file ${folder}/${name}-sources.jar -C ${sources_stage} .
-  COMMAND ${FLEXQ_JAVADOC} -quiet -Xdoclint:all --release 17 -encoding UTF-8 -notimestamp
+  COMMAND ${FLEXQ_JAVADOC} -quiet -Xdoclint:all -Werror --release 17 -encoding UTF-8 -notimestamp
     -d ${stage}/javadoc --module-source-path org.flexq=${sources_stage}
     --module org.flexq
   COMMAND ${jar} --file ${folder}/${name}-javadoc.jar -C ${stage}/javadoc .

@@ -82,6 +82,7 @@ public final class FlexqException extends RuntimeException {
   /** A bug in FlexQ; please report it. */
   public static final int INTERNAL = FlexqNativeConstants.FLEXQ_ERROR_INTERNAL;
 
+  /** The status of the native call. */
   private final int code;
 
   /** Called by native code, with the last error as UTF-8. */
