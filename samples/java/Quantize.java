@@ -6,7 +6,7 @@ import org.flexq.QuantizeOptions;
 import org.flexq.Quantizer;
 import org.flexq.Source;
 
-/** Turns a Hugging Face checkpoint into a bundle and checks it: Quantize CHECKPOINT_DIR OUT.flexq. */
+/** Turns a checkpoint folder into a bundle and checks it: Quantize CHECKPOINT_DIR OUT.flexq. */
 public final class Quantize {
   private Quantize() {}
 

@@ -15,8 +15,8 @@
 namespace flexq_java {
 
 // The status, with a pending FlexqException where it is a failure. BUFFER_TOO_SMALL is an answer,
-// not a failure: the caller asks again with a larger buffer. Reads the last error at once: a virtual
-// thread may go on on another thread after the native call.
+// not a failure: the caller asks again with a larger buffer. Reads the last error at once: a
+// virtual thread may go on on another thread after the native call.
 jint check(JNIEnv* env, flexq_status status);
 
 // A new byte[]; NULL for NULL, and with a pending OutOfMemoryError.

@@ -13,7 +13,9 @@ namespace {
 
 constexpr int32_t kStop = 1;
 
-extern "C" void detach_thread(void*) { java_classes().vm->DetachCurrentThread(); }
+extern "C" void detach_thread(void*) {
+  java_classes().vm->DetachCurrentThread();
+}
 
 pthread_key_t make_detach_key() {
   pthread_key_t key{};
@@ -30,7 +32,9 @@ JNIEnv* attach(bool* is_library_thread) {
   *is_library_thread = false;
   static const pthread_key_t detach_key = make_detach_key();
   if (vm->GetEnv(&env, JNI_VERSION_1_8) != JNI_OK) {
-    if (vm->AttachCurrentThreadAsDaemon(&env, nullptr) != JNI_OK) return nullptr;
+    char name[] = "flexq";
+    JavaVMAttachArgs arguments = {JNI_VERSION_1_8, name, nullptr};
+    if (vm->AttachCurrentThreadAsDaemon(&env, &arguments) != JNI_OK) return nullptr;
     pthread_setspecific(detach_key, env);
   }
   *is_library_thread = pthread_getspecific(detach_key) != nullptr;
@@ -79,8 +83,8 @@ jint deliver(JNIEnv* env, jobject callback, const flexq_token_event* event) {
   jfloatArray log_probs = nullptr;
   const jint n = event->n_alternatives;
   if (n > 0) {
-    tokens = fill(env, env->NewIntArray(n), &JNIEnv::SetIntArrayRegion, n,
-                  event->alternative_tokens);
+    tokens =
+        fill(env, env->NewIntArray(n), &JNIEnv::SetIntArrayRegion, n, event->alternative_tokens);
     if (!tokens) return kStop;
     log_probs = fill(env, env->NewFloatArray(n), &JNIEnv::SetFloatArrayRegion, n,
                      event->alternative_log_probs);
@@ -100,8 +104,8 @@ int32_t on_token(const flexq_token_event* event, void* user_data) {
 int32_t on_progress(int64_t done, int64_t total, void* user_data) {
   Call call(user_data);
   if (!call.env) return kStop;
-  const jint stop = call.env->CallIntMethod(call.object, java_classes().progress, jlong{done},
-                                            jlong{total});
+  const jint stop =
+      call.env->CallIntMethod(call.object, java_classes().progress, jlong{done}, jlong{total});
   return call.failed() ? kStop : stop;
 }
 

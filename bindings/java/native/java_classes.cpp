@@ -29,14 +29,10 @@ bool look_up(JNIEnv* env) {
     const char* name;
     const char* signature;
   } methods[] = {
-      {&classes.progress, "progress", "(JJ)I"},
-      {&classes.token, "token", "(III[BF[I[F)I"},
-      {&classes.window, "window", "(IID)I"},
-      {&classes.question, "question", "(IIIII[D)I"},
-      {&classes.read, "read", "(JI)[B"},
-      {&classes.log, "log", "(I[B)V"},
-      {&classes.allocate, "allocate", "(JJ)J"},
-      {&classes.free, "free", "(JJ)V"},
+      {&classes.progress, "progress", "(JJ)I"}, {&classes.token, "token", "(III[BF[I[F)I"},
+      {&classes.window, "window", "(IID)I"},    {&classes.question, "question", "(IIIII[D)I"},
+      {&classes.read, "read", "(JI)[B"},        {&classes.log, "log", "(I[B)V"},
+      {&classes.allocate, "allocate", "(JJ)J"}, {&classes.free, "free", "(JJ)V"},
   };
   for (const auto& method : methods) {
     *method.id = env->GetMethodID(callback, method.name, method.signature);
@@ -48,7 +44,9 @@ bool look_up(JNIEnv* env) {
 
 }  // namespace
 
-const JavaClasses& java_classes() { return classes; }
+const JavaClasses& java_classes() {
+  return classes;
+}
 
 }  // namespace flexq_java
 

@@ -37,8 +37,11 @@ jar --list --file "$jar" | grep '\.so' && fail "$jar: expected no native library
 # Nothing names the folder that it was built in.
 mkdir "$place/unpacked" && (cd "$place/unpacked" && jar --extract --file "$natives")
 strings "$place"/unpacked/org/flexq/natives/*/*.so* | grep -F "$source" && fail "a build path"
-readelf --wide --dynamic "$place"/unpacked/org/flexq/natives/*/libflexq_java.so |
-  grep -qF 'RUNPATH' || fail "libflexq_java.so: expected the run path \$ORIGIN"
+wrapper=("$place"/unpacked/org/flexq/natives/*/libflexq_java.so)
+grep -qF '[$ORIGIN]' <<<"$(readelf --wide --dynamic "${wrapper[@]}")" || fail 'expected run path $ORIGIN'
+exported=$(nm -D --defined-only "${wrapper[@]}" | awk '{ print $3 }' |
+  grep -vE '^(JNI_OnLoad|Java_org_flexq_internal_.*)$')
+[ -z "$exported" ] || fail "libflexq_java.so exports $exported"
 rm -r "$place/unpacked"
 
 cp -r "$source/samples/java" "$place/samples"
@@ -53,6 +56,7 @@ run() {
 run -cp "$jar:$natives:classes"
 run --module-path "$jar" --add-modules org.flexq -cp "$natives:classes"
 # Both as modules.
-(cd "$place" && "${clean[@]}" java --module-path "$jar:$natives" --add-modules ALL-MODULE-PATH \
-  -cp classes Load absent.flexq 2>&1 | grep -q NOT_FOUND) || fail "natives as a module"
+output=$(cd "$place" && "${clean[@]}" java --module-path "$jar:$natives" \
+  --add-modules ALL-MODULE-PATH -cp classes Load absent.flexq 2>&1)
+grep -q NOT_FOUND <<<"$output" || fail "natives as a module: $output"
 exit "$failed"

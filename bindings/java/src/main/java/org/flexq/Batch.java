@@ -17,8 +17,8 @@ public final class Batch implements AutoCloseable {
   public Batch() {}
 
   /**
-   * Appends tokens to be put after the present end of a sequence. Output rows are numbered from 0 in
-   * the order of adding.
+   * Appends tokens to be put after the present end of a sequence. Output rows are numbered from 0
+   * in the order of adding.
    *
    * @param sequence occurs once per batch
    * @param output which of the tokens give a row
@@ -27,7 +27,7 @@ public final class Batch implements AutoCloseable {
    * @throws FlexqException INVALID_ARGUMENT, OUT_OF_MEMORY
    */
   public Batch add(int sequence, Output output, int... tokens) {
-    try (NativeHandle.Use batch = handle.use()) {
+    try (NativeHandle.Use batch = handle.useAlone()) {
       FlexqNative.flexq_batch_add(batch.address, sequence, tokens, output.number);
       return this;
     }
@@ -39,7 +39,7 @@ public final class Batch implements AutoCloseable {
    * @return this
    */
   public Batch clear() {
-    try (NativeHandle.Use batch = handle.use()) {
+    try (NativeHandle.Use batch = handle.useAlone()) {
       FlexqNative.flexq_batch_clear(batch.address);
       return this;
     }
@@ -61,7 +61,7 @@ public final class Batch implements AutoCloseable {
     handle.close();
   }
 
-  NativeHandle.Use use() {
-    return handle.use();
+  NativeHandle.Use useAlone() {
+    return handle.useAlone();
   }
 }

@@ -26,7 +26,7 @@ public final class Chat implements AutoCloseable {
    * @throws FlexqException INVALID_ARGUMENT (role), LIMIT_EXCEEDED (over 2^28 bytes)
    */
   public Chat add(String role, String content) {
-    try (NativeHandle.Use chat = handle.use()) {
+    try (NativeHandle.Use chat = handle.useAlone()) {
       FlexqNative.flexq_chat_add(
           chat.address, Utf8.zeroTerminated(role), Utf8.bytes(content));
       return this;
@@ -39,7 +39,7 @@ public final class Chat implements AutoCloseable {
    * @return this
    */
   public Chat clear() {
-    try (NativeHandle.Use chat = handle.use()) {
+    try (NativeHandle.Use chat = handle.useAlone()) {
       FlexqNative.flexq_chat_clear(chat.address);
       return this;
     }
@@ -50,7 +50,7 @@ public final class Chat implements AutoCloseable {
     handle.close();
   }
 
-  NativeHandle.Use use() {
-    return handle.use();
+  NativeHandle.Use useAlone() {
+    return handle.useAlone();
   }
 }

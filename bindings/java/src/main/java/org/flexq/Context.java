@@ -149,7 +149,7 @@ public final class Context implements AutoCloseable {
    */
   public void decode(Batch batch) {
     try (NativeHandle.Use context = handle.use();
-        NativeHandle.Use tokens = batch.use()) {
+        NativeHandle.Use tokens = batch.useAlone()) {
       FlexqNative.flexq_context_decode(context.address, tokens.address);
     }
   }
@@ -263,14 +263,14 @@ public final class Context implements AutoCloseable {
    * @param listener counts tokens; may be null
    * @return (n): the i-th is ln p(tokens | context) of the i-th text
    * @throws FlexqException INVALID_ARGUMENT (a token outside the vocabulary), INVALID_STATE (a
-   *     sequence that is not empty), CONTEXT_FULL (a text that without its last token is longer than
-   *     the context length or the KV cache), CANCELLED, NON_FINITE
+   *     sequence that is not empty), CONTEXT_FULL (a text that without its last token is longer
+   *     than the context length or the KV cache), CANCELLED, NON_FINITE
    */
   public double[] score(Continuations continuations, ProgressListener listener) {
-    double[] scores = new double[continuations.size()];
     Callback callback = Callbacks.progress(listener);
     try (NativeHandle.Use context = handle.use();
-        NativeHandle.Use texts = continuations.use()) {
+        NativeHandle.Use texts = continuations.useAlone()) {
+      double[] scores = new double[continuations.size()];
       Callbacks.run(
           callback,
           progress ->

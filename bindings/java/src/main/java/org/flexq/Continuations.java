@@ -26,7 +26,7 @@ public final class Continuations implements AutoCloseable {
    * @throws FlexqException INVALID_ARGUMENT, OUT_OF_MEMORY
    */
   public Continuations add(int[] contextTokens, int[] tokens) {
-    try (NativeHandle.Use continuations = handle.use()) {
+    try (NativeHandle.Use continuations = handle.useAlone()) {
       FlexqNative.flexq_continuations_add(continuations.address, contextTokens, tokens);
       size++;
       return this;
@@ -49,7 +49,7 @@ public final class Continuations implements AutoCloseable {
    * @return this
    */
   public Continuations clear() {
-    try (NativeHandle.Use continuations = handle.use()) {
+    try (NativeHandle.Use continuations = handle.useAlone()) {
       FlexqNative.flexq_continuations_clear(continuations.address);
       size = 0;
       return this;
@@ -61,7 +61,7 @@ public final class Continuations implements AutoCloseable {
     handle.close();
   }
 
-  NativeHandle.Use use() {
-    return handle.use();
+  NativeHandle.Use useAlone() {
+    return handle.useAlone();
   }
 }

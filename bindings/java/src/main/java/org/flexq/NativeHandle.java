@@ -1,8 +1,10 @@
 package org.flexq;
 
 import java.lang.ref.Cleaner;
+import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.LongConsumer;
+import org.flexq.internal.NativeCleaner;
 
 /**
  * Ownership of one native object. The library protects calls that have entered it; this count
@@ -10,8 +12,6 @@ import java.util.function.LongConsumer;
  * close(), or by the last running call after it. An owner that becomes unreachable is closed too.
  */
 final class NativeHandle {
-  private static final Cleaner CLEANER = Cleaner.create();
-
   private final State state;
   private final Cleaner.Cleanable cleanable;
 
@@ -23,7 +23,7 @@ final class NativeHandle {
    */
   NativeHandle(String owner, long address, LongConsumer release, Object keptAlive) {
     state = new State(owner, address, release, keptAlive);
-    cleanable = CLEANER.register(this, state);
+    cleanable = NativeCleaner.CLEANER.register(this, state);
   }
 
   NativeHandle(String owner, long address, LongConsumer release) {
@@ -37,7 +37,22 @@ final class NativeHandle {
    */
   Use use() {
     state.enter();
-    return new Use(this);
+    return new Use(this, false);
+  }
+
+  /**
+   * Begins a call on an object that belongs to one thread at a time: a second one at once, from
+   * another thread or from a callback, would damage it.
+   *
+   * @throws IllegalStateException when closed, or in use
+   */
+  Use useAlone() {
+    state.enter();
+    if (!state.isTaken.compareAndSet(false, true)) {
+      state.leave();
+      throw new IllegalStateException(state.owner + " is in use by another call");
+    }
+    return new Use(this, true);
   }
 
   /**
@@ -59,14 +74,19 @@ final class NativeHandle {
   static final class Use implements AutoCloseable {
     final long address;
     private final NativeHandle handle;
+    private final boolean isAlone;
 
-    private Use(NativeHandle handle) {
+    private Use(NativeHandle handle, boolean isAlone) {
       this.handle = handle;
+      this.isAlone = isAlone;
       this.address = handle.state.address;
     }
 
     @Override
     public void close() {
+      if (isAlone) {
+        handle.state.isTaken.set(false);
+      }
       handle.state.leave();
     }
   }
@@ -80,6 +100,7 @@ final class NativeHandle {
     final LongConsumer release;
     volatile Object keptAlive;
     final AtomicLong word = new AtomicLong(); // running calls, and CLOSED
+    final AtomicBoolean isTaken = new AtomicBoolean(); // by a call of useAlone
 
     State(String owner, long address, LongConsumer release, Object keptAlive) {
       this.owner = owner;

@@ -19,8 +19,8 @@ public final class Quantizer {
    * @param output the bundle's file
    * @param options null: the defaults
    * @throws FlexqException NOT_FOUND, IO, NO_SPACE, CORRUPT, UNSUPPORTED_MODEL, NON_FINITE,
-   *     INVALID_ARGUMENT (the output is a folder; an unfit calibration text; options that do not fit
-   *     each other), BUDGET_NOT_MET (the message says what was reached), CANCELLED
+   *     INVALID_ARGUMENT (the output is a folder; an unfit calibration text; options that do not
+   *     fit each other), BUDGET_NOT_MET (the message says what was reached), CANCELLED
    */
   public static void quantize(Path checkpoint, Path output, QuantizeOptions options) {
     byte[] from = Utf8.zeroTerminated(checkpoint.toString());

@@ -49,9 +49,9 @@ public final class Source implements AutoCloseable {
   }
 
   /**
-   * A bundle in memory, between a direct buffer's position and limit, not copied: it must not change
-   * until the source, and every {@link Bundle} opened from it, is closed. A loaded model does not
-   * need it any more.
+   * A bundle in memory, between a direct buffer's position and limit, not copied: it must not
+   * change until the source, and every {@link Bundle} opened from it, is closed. A loaded model
+   * does not need it any more.
    *
    * @param bundle a direct buffer
    * @return the source, to be closed

@@ -12,8 +12,8 @@ import org.flexq.internal.Utf8;
  * @param position of the token in the sequence
  * @param text newly complete text: whole characters, maybe none
  * @param logProb ln p(token) under the untouched logits
- * @param alternatives the most probable tokens at this place, most probable first; as many as {@link
- *     GeneratorOptions#logProbs} asked for
+ * @param alternatives the most probable tokens at this place, most probable first; as many as
+ *     {@link GeneratorOptions#logProbs} asked for
  */
 public record TokenEvent(
     FinishReason finishReason,

@@ -7,15 +7,15 @@ import org.flexq.internal.Utf8;
 /**
  * Text to token ids and back. Immutable and shareable between threads.
  *
- * <p>A chat model was trained on conversations written in one format. FlexQ applies formats by name:
- * "llama-2", "llama-3", "chatml", "zephyr", "vicuna". A template name of null means the format of
- * the model's own template, which is NOT_FOUND where the model has none and UNSUPPORTED_MODEL where
- * it is none of these; another name is UNSUPPORTED_VALUE.
+ * <p>A chat model was trained on conversations written in one format. FlexQ applies formats by
+ * name: "llama-2", "llama-3", "chatml", "zephyr", "vicuna". A template name of null means the
+ * format of the model's own template, which is NOT_FOUND where the model has none and
+ * UNSUPPORTED_MODEL where it is none of these; another name is UNSUPPORTED_VALUE.
  */
 public final class Tokenizer implements AutoCloseable {
   // First guess of a result's length, so that most calls need no second one.
   private static final int LIKELY_BYTES = 256;
-  private static final int LIKELY_STOP_TOKENS = 8;
+  private static final int FEW_TOKENS = 8;
   private static final int MOST_TOKENS_AT_FIRST = 1 << 20;
 
   private final NativeHandle handle;
@@ -75,7 +75,7 @@ public final class Tokenizer implements AutoCloseable {
   public int[] encode(String text, Set<EncodeFlag> flags) {
     byte[] utf8 = Utf8.bytes(text);
     int bits = EncodeFlag.bits(flags);
-    int likely = Math.min(utf8.length + LIKELY_STOP_TOKENS, MOST_TOKENS_AT_FIRST);
+    int likely = Math.min(utf8.length + FEW_TOKENS, MOST_TOKENS_AT_FIRST);
     try (NativeHandle.Use tokenizer = handle.use()) {
       return Buffers.tokens(
           likely,
@@ -85,8 +85,8 @@ public final class Tokenizer implements AutoCloseable {
   }
 
   /**
-   * Token ids to text; control tokens such as BOS and EOS give nothing. The bytes that form no whole
-   * character become U+FFFD each.
+   * Token ids to text; control tokens such as BOS and EOS give nothing. The bytes that form no
+   * whole character become U+FFFD each.
    *
    * @param tokens ids
    * @return the text
@@ -165,7 +165,7 @@ public final class Tokenizer implements AutoCloseable {
     byte[] name = Utf8.zeroTerminated(templateName);
     int prompt = addGenerationPrompt ? 1 : 0;
     try (NativeHandle.Use tokenizer = handle.use();
-        NativeHandle.Use messages = chat.use()) {
+        NativeHandle.Use messages = chat.useAlone()) {
       return Buffers.tokens(
           LIKELY_BYTES,
           (tokens, length) ->
@@ -185,7 +185,7 @@ public final class Tokenizer implements AutoCloseable {
     byte[] name = Utf8.zeroTerminated(templateName);
     try (NativeHandle.Use tokenizer = handle.use()) {
       return Buffers.tokens(
-          LIKELY_STOP_TOKENS,
+          FEW_TOKENS,
           (tokens, length) ->
               FlexqNative.flexq_tokenizer_chat_stop_tokens(
                   tokenizer.address, name, tokens, length));

@@ -9,6 +9,8 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.lang.reflect.InvocationTargetException;
 import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -201,6 +203,59 @@ class CloseTest {
   }
 
   @Test
+  void callsRaceWithClose() throws Exception {
+    ExecutorService pool = Executors.newFixedThreadPool(4);
+    try (Model model = TestData.stories()) {
+      for (int round = 0; round < 100; round++) {
+        Tokenizer tokenizer = model.tokenizer();
+        CountDownLatch running = new CountDownLatch(4);
+        List<Future<String>> ends = new ArrayList<>();
+        for (int i = 0; i < 4; i++) {
+          ends.add(
+              pool.submit(
+                  () -> {
+                    try {
+                      for (; ; running.countDown()) {
+                        assertEquals("cat 😀", tokenizer.decode(tokenizer.encode("cat 😀")));
+                      }
+                    } catch (IllegalStateException e) {
+                      return e.getMessage();
+                    }
+                  }));
+        }
+        running.await();
+        tokenizer.close();
+        for (Future<String> end : ends) {
+          assertEquals("Tokenizer is closed", end.get(60, TimeUnit.SECONDS));
+        }
+      }
+    }
+    pool.shutdown();
+  }
+
+  @Test
+  void whatBelongsToOneThreadIsNotUsedTwiceAtOnce() {
+    try (Model model = TestData.stories();
+        Context context = model.createContext();
+        Continuations continuations = new Continuations().add(new int[] {1}, new int[] {2, 3})) {
+      int[] nRefused = new int[1];
+      ProgressListener listener =
+          (done, total) -> {
+            IllegalStateException e =
+                assertThrows(
+                    IllegalStateException.class,
+                    () -> continuations.add(new int[] {1}, new int[] {2}));
+            assertEquals("Continuations is in use by another call", e.getMessage());
+            nRefused[0]++;
+            return true;
+          };
+      assertEquals(1, context.score(continuations, listener).length);
+      assertTrue(nRefused[0] > 0);
+      assertEquals(2, context.score(continuations.add(new int[] {1}, new int[] {2}), null).length);
+    }
+  }
+
+  @Test
   void whatNobodyReachesIsReleased() throws Exception {
     // One of these weighs 100 MB of cache; a leak of all would be seen.
     long before = residentBytes();
@@ -218,7 +273,7 @@ class CloseTest {
   }
 
   static long residentBytes() throws Exception {
-    for (String line : java.nio.file.Files.readAllLines(java.nio.file.Path.of("/proc/self/status"))) {
+    for (String line : Files.readAllLines(Path.of("/proc/self/status"))) {
       if (line.startsWith("VmRSS:")) {
         return 1024 * Long.parseLong(line.replaceAll("\\D", ""));
       }

@@ -17,6 +17,7 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
 
@@ -129,6 +130,33 @@ class LoadTest {
     }
     try (Source source = Source.fromReader(1 << 20, (at, into) -> {})) {
       assertThrows(IllegalStateException.class, () -> Tokenizer.open(source));
+    }
+  }
+
+  @Test
+  void threadsOfTheLibraryAreAttachedAndDetached() throws Exception {
+    byte[] bytes = Files.readAllBytes(TestData.STORIES_FP16);
+    Set<Thread> threads = ConcurrentHashMap.newKeySet();
+    SourceReader reader =
+        (at, into) -> {
+          threads.add(Thread.currentThread());
+          into.put(bytes, (int) at, into.remaining());
+        };
+    try (Source source = Source.fromReader(bytes.length, reader);
+        Bundle bundle = Bundle.open(source)) {
+      // Until a thread of the pool was quick enough to read a part.
+      for (int i = 0; i < 1000 && threads.size() < 2; i++) {
+        bundle.verify(4, null);
+      }
+    }
+    assertTrue(threads.size() > 1, "no thread of the library read");
+    for (Thread thread : threads) {
+      if (thread != Thread.currentThread()) {
+        assertEquals("flexq", thread.getName());
+        assertTrue(thread.isDaemon());
+        thread.join(30_000);
+        assertFalse(thread.isAlive(), "still attached");
+      }
     }
   }
 

@@ -80,7 +80,7 @@ class MeasureTest {
     assertTrue(with < 5_000, with + " ns a token");
   }
 
-  /** Wall time of an answer less what the library computed in it: an upper bound of the callbacks. */
+  /** Wall time of an answer less what the library computed in it: more than the callbacks. */
   private static long outsideOfComputing(Context context, int nTokens, TokenListener listener) {
     context.rewind(0, 0);
     try (Generator generator = context.start(PROMPT, tokens(nTokens))) {

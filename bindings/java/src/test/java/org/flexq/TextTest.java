@@ -64,7 +64,8 @@ class TextTest {
       // This vocabulary spells what it does not know byte by byte, from <0x00> = 3 on.
       if (text.codePoints().allMatch(c -> c > 0x2e80)) {
         int[] bytes = IntStream.range(0, utf8.length).map(i -> 3 + (utf8[i] & 0xff)).toArray();
-        assertArrayEquals(bytes, Arrays.copyOfRange(tokens, tokens.length - utf8.length, tokens.length));
+        int begin = tokens.length - utf8.length;
+        assertArrayEquals(bytes, Arrays.copyOfRange(tokens, begin, tokens.length));
       }
     }
     assertEquals("", tokenizer.decode());
@@ -88,7 +89,8 @@ class TextTest {
     for (int token : tokens) {
       bytes.write(tokenizer.tokenBytes(token));
     }
-    assertArrayEquals("😀".getBytes(UTF_8), Arrays.copyOfRange(bytes.toByteArray(), bytes.size() - 4, bytes.size()));
+    byte[] end = Arrays.copyOfRange(bytes.toByteArray(), bytes.size() - 4, bytes.size());
+    assertArrayEquals("😀".getBytes(UTF_8), end);
     byte[] firstByte = tokenizer.tokenBytes(tokens[tokens.length - 4]);
     assertArrayEquals(new byte[] {(byte) 0xf0}, firstByte);
     assertEquals("\ufffd", tokenizer.decode(tokens[tokens.length - 4]), "half a character as text");

@@ -7,8 +7,6 @@ import java.lang.ref.Cleaner;
  * closed, or found unreachable.
  */
 public final class CallbackReference implements AutoCloseable {
-  private static final Cleaner CLEANER = Cleaner.create();
-
   private final long userData;
   private final Cleaner.Cleanable cleanable;
 
@@ -21,7 +19,8 @@ public final class CallbackReference implements AutoCloseable {
       long reference = FlexqNative.global_reference_create(callback);
       userData = reference;
       cleanable =
-          CLEANER.register(this, () -> FlexqNative.global_reference_release(reference));
+          NativeCleaner.CLEANER.register(
+              this, () -> FlexqNative.global_reference_release(reference));
     }
   }
 
