@@ -220,6 +220,8 @@ class CloseTest {
                       }
                     } catch (IllegalStateException e) {
                       return e.getMessage();
+                    } finally {
+                      running.countDown();
                     }
                   }));
         }
