@@ -5,16 +5,13 @@
 #   flexq-VERSION-javadoc.jar
 #   flexq-VERSION.pom
 # The same sources give the same bytes: entries have a fixed date.
-find_program(FLEXQ_JAR jar HINTS ${javac}/.. REQUIRED)
-find_program(FLEXQ_JAVADOC javadoc HINTS ${javac}/.. REQUIRED)
-
 set(folder ${FLEXQ_PACKAGE_FOLDER}/java)
 set(stage ${CMAKE_CURRENT_BINARY_DIR}/stage)
 set(platform linux-x86_64)
 set(natives_stage ${stage}/natives/org/flexq/natives/${platform})
 set(sources_stage ${stage}/sources)
 set(name flexq-${PROJECT_VERSION})
-set(jar ${FLEXQ_JAR} --create --date=2000-01-01T00:00:00Z)
+set(jar ${Java_JAR_EXECUTABLE} --create --date=2000-01-01T00:00:00Z)
 
 cmake_path(GET FLEXQ_COPYRIGHT_FILE PARENT_PATH copyright_folder)
 
@@ -48,7 +45,7 @@ flexq_add_package(package_java
   COMMAND ${CMAKE_COMMAND} -E copy_directory ${CMAKE_CURRENT_SOURCE_DIR}/src/main/java ${sources_stage}
   COMMAND ${CMAKE_COMMAND} -E copy_directory ${generated} ${sources_stage}
   COMMAND ${jar} --file ${folder}/${name}-sources.jar -C ${sources_stage} .
-  COMMAND ${FLEXQ_JAVADOC} -quiet -Xdoclint:all -Werror --release 17 -encoding UTF-8 -notimestamp
+  COMMAND ${Java_JAVADOC_EXECUTABLE} -quiet -Xdoclint:all -Werror --release 17 -encoding UTF-8 -notimestamp
     -d ${stage}/javadoc --module-source-path org.flexq=${sources_stage}
     --module org.flexq
   COMMAND ${jar} --file ${folder}/${name}-javadoc.jar -C ${stage}/javadoc .

@@ -28,7 +28,7 @@ public final class Source implements AutoCloseable {
    * tokenizer files alone (only {@link Tokenizer#open} takes that). Files are opened, and checked,
    * when the source is used.
    *
-   * @param path of the file or folder
+   * @param path of the file or folder; reaches the system as UTF-8
    * @return the source, to be closed
    * @throws FlexqException NOT_FOUND
    */
