@@ -67,6 +67,8 @@ string(REGEX REPLACE "/$" "" FLEXQ_PC_PREFIX "${FLEXQ_PC_PREFIX}")
 configure_file(cmake/flexq.pc.in ${generated}/flexq.pc @ONLY)
 install(FILES ${generated}/flexq.pc DESTINATION ${pc_dir} COMPONENT development)
 
+set(own_folders "${doc_dir}|${config_dir}|${CMAKE_INSTALL_DATADIR}/flexq")
 add_custom_target(uninstall
-  COMMAND ${CMAKE_COMMAND} -DBUILD=${CMAKE_BINARY_DIR} -P ${CMAKE_SOURCE_DIR}/cmake/FlexqUninstall.cmake
+  COMMAND ${CMAKE_COMMAND} -DBUILD=${CMAKE_BINARY_DIR} -DFOLDERS=${own_folders}
+    -P ${CMAKE_SOURCE_DIR}/cmake/FlexqUninstall.cmake
   VERBATIM)

@@ -1,5 +1,6 @@
 # Removes what the last `cmake --install` of a build wrote, and FlexQ's own folders where that leaves
-# them empty:  cmake -DBUILD=build/release -P cmake/FlexqUninstall.cmake   (the target uninstall)
+# them empty (the target uninstall):
+#   cmake -DBUILD=build/release -DFOLDERS="share/flexq|..." -P cmake/FlexqUninstall.cmake
 file(GLOB manifests ${BUILD}/install_manifest*.txt)
 if(NOT manifests)
   message(FATAL_ERROR "expected install_manifest.txt in ${BUILD}, found none: nothing was installed")
@@ -15,7 +16,7 @@ foreach(manifest IN LISTS manifests)
       file(REMOVE ${path})
     endif()
     cmake_path(GET path PARENT_PATH folder)
-    while(folder MATCHES "/(flexq|FlexQ)(/|$)")
+    while(folder MATCHES "/(${FOLDERS})(/|$)")
       list(APPEND folders ${folder})
       cmake_path(GET folder PARENT_PATH folder)
     endwhile()
