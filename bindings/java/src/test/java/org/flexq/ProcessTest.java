@@ -15,6 +15,7 @@ import java.util.Collections;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import org.junit.jupiter.api.Test;
 
@@ -120,5 +121,32 @@ class ProcessTest {
     }
     assertThrows(
         IllegalArgumentException.class, () -> HostAllocator.addressOf(ByteBuffer.allocate(8)));
+  }
+
+  @Test
+  void whatNobodyReachesIsReleased() throws InterruptedException {
+    Buffers buffers = new Buffers();
+    FlexQ.setAllocator(buffers);
+    try (Model model = TestData.stories()) {
+      int ofModel = buffers.live.size();
+      forgetContexts(model);
+      assertTrue(buffers.live.size() > ofModel);
+      long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
+      while (buffers.live.size() > ofModel) {
+        assertTrue(System.nanoTime() < end, "buffers of contexts that nobody reaches");
+        System.gc();
+        Thread.sleep(10);
+      }
+    }
+    assertTrue(buffers.live.isEmpty());
+    FlexQ.setAllocator(null);
+  }
+
+  /** In a method of its own: nothing of them stays in a local variable. */
+  private static void forgetContexts(Model model) {
+    for (int i = 0; i < 5; i++) {
+      Context context = model.createContext();
+      context.start(PROMPT, tokens(4)).run(null);
+    }
   }
 }
