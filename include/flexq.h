@@ -277,10 +277,11 @@ FLEXQ_API flexq_status flexq_model_options_set_progress(flexq_model_options* opt
  *   "cpu.kernels"        "auto" (default) or a kernel set, for tests: "avx512vnni", "avxvnni",
  *                        "avx2", "portable"; all give the same bits. flexq_build_info() lists
  *                        those that this processor can run
- *   "cuda.kernels"       "auto" (default), "int8" (INT8 tensor cores) or "btc" (bit planes on
- * binary tensor cores): how CUDA computes 6-bit layers with quantized inputs; both give the same
- * bits "max_decoded_bytes"  refuse bundles that declare more decoded bytes (default 1 TiB) Errors:
- * UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
+ *   "cuda.kernels"       how CUDA computes 6-bit layers with quantized inputs: "auto" (default),
+ *                        "int8" (INT8 tensor cores), "btc" (bit planes on binary tensor cores);
+ *                        all give the same bits
+ *   "max_decoded_bytes"  refuse bundles that declare more decoded bytes (default 1 TiB)
+ * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
 FLEXQ_API flexq_status flexq_model_options_set(flexq_model_options* options, const char* key,
                                                const char* value);
 
