@@ -16,14 +16,78 @@ struct RopeStoreArgs {
   CudaRows v;
 };
 
+// Whether the rows of a head can be taken two neighbouring elements at a time.
+__device__ inline bool goes_in_twos(const float* x, int32_t half) {
+  return half % 2 == 0 && reinterpret_cast<uintptr_t>(x) % sizeof(float2) == 0;
+}
+
+__device__ inline float2 load_two(const float* x) {
+  return *reinterpret_cast<const float2*>(x);
+}
+
+// Elements i and i + 1 of a rotated row, and i + half and the next, as rotated() has them.
+struct RotatedTwos {
+  float2 low;
+  float2 high;
+
+  __device__ RotatedTwos(const float* x, const float* cos, const float* sin, int32_t half,
+                         int32_t i) {
+    const float2 a = load_two(x + i);
+    const float2 b = load_two(x + i + half);
+    const float2 c = load_two(cos + i);
+    const float2 s = load_two(sin + i);
+    low = make_float2(__fsub_rn(__fmul_rn(a.x, c.x), __fmul_rn(b.x, s.x)),
+                      __fsub_rn(__fmul_rn(a.y, c.y), __fmul_rn(b.y, s.y)));
+    high = make_float2(__fadd_rn(__fmul_rn(b.x, c.x), __fmul_rn(a.x, s.x)),
+                       __fadd_rn(__fmul_rn(b.y, c.y), __fmul_rn(a.y, s.y)));
+  }
+};
+
 __device__ void rotate_in_place(float* x, const float* cos, const float* sin, int32_t half,
                                 int32_t lane) {
+  if (goes_in_twos(x, half)) {
+    for (int32_t i = lane * 2; i < half; i += 64) {
+      const RotatedTwos twos(x, cos, sin, half, i);
+      *reinterpret_cast<float2*>(x + i) = twos.low;
+      *reinterpret_cast<float2*>(x + i + half) = twos.high;
+    }
+    return;
+  }
   for (int32_t i = lane; i < half; i += 32) {
     const float first = rotated(x, cos, sin, half, i);
     const float second = rotated(x, cos, sin, half, i + half);
     x[i] = first;
     x[i + half] = second;
   }
+}
+
+__device__ void store_key(const RopeStoreArgs& args, const float* k, const float* cos,
+                          const float* sin, int32_t slot_in_page, uint8_t* head, int32_t lane) {
+  const int32_t half = args.kv.head_dim / 2;
+  if (args.kv.int8 || !goes_in_twos(k, half)) {
+    store_row(
+        args.kv, [=](int32_t i) { return rotated(k, cos, sin, half, i); }, slot_in_page, head,
+        lane);
+    return;
+  }
+  auto* row = reinterpret_cast<__half*>(head) + int64_t{slot_in_page} * args.kv.head_dim;
+  for (int32_t i = lane * 2; i < half; i += 64) {
+    const RotatedTwos twos(k, cos, sin, half, i);
+    *reinterpret_cast<__half2*>(row + i) = __float22half2_rn(twos.low);
+    *reinterpret_cast<__half2*>(row + i + half) = __float22half2_rn(twos.high);
+  }
+}
+
+__device__ void store_value(const RopeStoreArgs& args, const float* v, int32_t slot_in_page,
+                            uint8_t* head, int32_t lane) {
+  if (args.kv.int8 || !goes_in_twos(v, args.kv.head_dim / 2)) {
+    store_row(
+        args.kv, [=](int32_t i) { return v[i]; }, slot_in_page, head, lane);
+    return;
+  }
+  auto* row = reinterpret_cast<__half*>(head) + int64_t{slot_in_page} * args.kv.head_dim;
+  for (int32_t i = lane * 2; i < args.kv.head_dim; i += 64)
+    *reinterpret_cast<__half2*>(row + i) = __float22half2_rn(load_two(v + i));
 }
 
 // Grid: (n_tokens, ceil((n_heads + 2 * n_kv_heads) / 4)), 128 threads; a warp takes one head of q,
@@ -51,13 +115,11 @@ __global__ void __launch_bounds__(kWarpsPerCta * 32) rope_store(const RopeStoreA
   const int32_t slot_in_page = position % kv.page_tokens;
   if (kv_slot < kv.n_kv_heads) {
     const float* k = args.k.data + token * args.k.stride + int64_t{kv_slot} * kv.head_dim;
-    store_row(
-        kv, [=](int32_t i) { return rotated(k, cos, sin, half, i); }, slot_in_page, head, lane);
+    store_key(args, k, cos, sin, slot_in_page, head, lane);
   } else {
     const float* v =
         args.v.data + token * args.v.stride + int64_t{kv_slot - kv.n_kv_heads} * kv.head_dim;
-    store_row(
-        kv, [=](int32_t i) { return v[i]; }, slot_in_page, head, lane);
+    store_value(args, v, slot_in_page, head, lane);
   }
 }
 

@@ -40,11 +40,13 @@ class CudaPass {
   Status flag_nonfinite(int32_t n_rows, bool with_hidden) const;
 
  private:
-  // What linears take: rms_norm(rows) times `norm` where there is one, else the rows as they are.
+  // What linears take: rms_norm(rows) times `norm` where there is one, silu(rows) * up where there
+  // is that, else the rows as they are.
   struct Source {
     CudaRows rows;
     const float* norm = nullptr;  // (width)
     int64_t width = 0;
+    CudaRows up;
   };
   struct Output {
     const DeviceLinear* linear = nullptr;
@@ -58,6 +60,9 @@ class CudaPass {
                         CudaStore store) const;
   Status multiply_float(const CudaRows& rows, const Output& output, CudaStore store) const;
   Status silu_mul() const;
+  // Whether ffn_in() leaves gate and up, for ffn_out() to join them as it quantizes.
+  bool joins_late(const DeviceLayer& layer) const;
+  Status quantize(const Source& source, int32_t bits, const CudaQuantized& codes) const;
   // Whether attention() also rotates and stores.
   bool attends_at_once() const;
   Status check(cudaError_t error, const char* what) const { return session_.check(error, what); }
