@@ -52,9 +52,10 @@
  *            IEEE default mode (round to nearest, subnormals kept, no traps) and gives the
  *            caller's mode back.
  *
- * ABI        The soname is libflexq.so.0 while the ABI may still change; flexq_abi_version() is
- *            compared by bindings at load. Status codes and enumeration values are never
- *            renumbered, functions never change their signature.
+ * ABI        Functions never change their signature, status codes and enumeration values are never
+ *            renumbered, fields are only appended. Should that ever break, flexq_abi_version(),
+ *            which bindings compare at load, and the soname libflexq.so.0 rise. ABI.md in the
+ *            sources says what else is stable.
  */
 #ifndef FLEXQ_H
 #define FLEXQ_H

@@ -9,9 +9,9 @@ build_packages=(
   libcli11-dev libpcre2-dev libssl-dev libzstd-dev nlohmann-json3-dev
 )
 test_packages=(
-  binutils ccache clang clang-format-14 libclang-rt-14-dev
+  abigail-tools binutils ccache clang clang-format-14 libclang-rt-14-dev
   doctest-dev libsentencepiece-dev
-  dpkg-dev file groff-base
+  dpkg-dev file groff-base python3
   junit5 mono-mcs mono-runtime openjdk-17-jdk-headless swig
 )
 
