@@ -519,7 +519,6 @@ template <typename S, FusedInput kInput>
 cudaError_t launch_fused(const CudaLaunch& where, FusedArgs args) {
   args.n_rounds = (args.n_groups + S::kRoundGroups - 1) / S::kRoundGroups;
   args.longest_share = (args.n_groups + args.n_rounds - 1) / args.n_rounds;
-  args.last_rounds = fused_last_rounds(S::kBits, args.longest_share);
   args.n_longest = args.n_groups - (args.longest_share - 1) * args.n_rounds;
   args.token_bytes = static_cast<int32_t>(fused_token_bytes(args.n_groups, S::kTokens));
   args.activations = kFusedWarps * kFusedStages * S::kPieceBytes + 2 * S::kBufferBytes;
@@ -528,6 +527,8 @@ cudaError_t launch_fused(const CudaLaunch& where, FusedArgs args) {
   args.barriers = args.warp_sums + 32 * 4;
   const int32_t n_turns = args.store == CudaStore::kSiluMul ? args.n_blocks / 2 : args.n_blocks;
   const int32_t grid = n_turns < where.n_sms ? n_turns : where.n_sms;
+  const int32_t turn_rounds = (args.store == CudaStore::kSiluMul ? 2 : 1) * args.n_rounds;
+  args.last_rounds = fused_last_rounds(S::kBits, args.longest_share, n_turns / grid * turn_rounds);
   const int64_t shared_bytes =
       fused_launch_bytes(S::kBits, args.n_tokens, args.n_groups, args.store == CudaStore::kAdd);
   return launch_overlapping(where, fused_kernel<S, kInput>, dim3(static_cast<uint32_t>(grid)),
