@@ -6,7 +6,7 @@
 # new stay in build/asan/fuzz/TARGET and begin the next run; ones that fail lie beside that folder.
 set -uo pipefail
 cd "$(dirname "$0")/fuzz" || exit 1
-source ./fuzz_options.sh
+source ./fuzz_run.sh
 
 seconds=0
 jobs=$(nproc)
@@ -32,23 +32,19 @@ export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 
 run_target() {
-  local target=$1 runs=$other_executions
+  local target=$1 runs=$other_executions fail=0
   [ "$target" = bundle_directory ] && runs=$directory_executions
-  local log=$build/fuzz/$target.log
+  local log=$build/fuzz/$target.log begin=$SECONDS
   mkdir -p "$build/fuzz/$target" "$TMPDIR/$target"
-  TMPDIR=$TMPDIR/$target "$build/bin/fuzz_$target" "${fuzz_options[@]}" -seed="$seed" -runs="$runs" \
-    -max_total_time="$seconds" -artifact_prefix="$build/fuzz/$target-" \
-    "$build/fuzz/$target" "corpus/$target" >"$log" 2>&1
-  local crashes=$((${PIPESTATUS[0]} != 0))
-  # A run that failed prints no last line, so its figures come from the last progress line.
-  awk -v target="$target" -v seed="$seed" -v crashes="$crashes" '
-    /^#[0-9]+.* cov: / { n = substr($1, 2); for (i = 1; i < NF; ++i) if ($i == "cov:") cov = $(i + 1) }
-    /^Done / { seconds = $5 }
-    /number_of_executed_units/ { n = $2 }
-    /slowest_unit_time_sec/ { slowest = $2 }
-    /peak_rss_mb/ { rss = $2 }
-    END { printf "%-18s %12d %8s %6d %6d %8d %8s %4d\n", target, n, seconds == "" ? "-" : seconds,
-      seed, cov, rss, slowest, crashes }' "$log" >"$build/fuzz/$target.row"
+  TMPDIR=$TMPDIR/$target run_fuzzer "$build/bin/fuzz_$target" "$build/fuzz/$target-" "$seconds" \
+    "$runs" "$seed" "$log" "$build/fuzz/$target" "corpus/$target" || fail=1
+  awk -v target="$target" -v seconds=$((SECONDS - begin)) -v seed="$seed" -v fail="$fail" '
+    / cov: / { for (i = 1; i < NF; ++i) if ($i == "cov:") cov = $(i + 1) }
+    /number_of_executed_units/ { n += $2 }
+    /slowest_unit_time_sec/ && $2 > slowest { slowest = $2 }
+    /peak_rss_mb/ && $2 > rss { rss = $2 }
+    END { printf "%-18s %12d %8d %6d %6d %8d %8d %5d\n", target, n, seconds, seed, cov, rss,
+      slowest, fail }' "$log" >"$build/fuzz/$target.row"
 }
 
 running=0
@@ -63,8 +59,8 @@ done
 wait
 
 echo "commit $(git rev-parse --short HEAD), $(date -u +%F), seed $seed, logs in $build/fuzz"
-printf '%-18s %12s %8s %6s %6s %8s %8s %4s\n' target executions seconds seed cov "RSS MiB" \
-  "slowest" fail
+printf '%-18s %12s %8s %6s %6s %8s %8s %5s\n' target executions seconds seed edges "RSS MiB" \
+  slowest fails
 failed=0
 for folder in corpus/*/; do
   row=$(cat "$build/fuzz/$(basename "$folder").row")

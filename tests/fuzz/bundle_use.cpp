@@ -69,9 +69,9 @@ std::vector<uint8_t> sealed_front(std::span<const uint8_t> directory, int64_t fi
   header.segment_base = segment_base_for(header.directory_bytes);
   header.file_bytes = file_bytes;
   const HeaderBytes front = encode_header(header, directory);
-  std::vector<uint8_t> bytes(front.begin(), front.end());
-  bytes.insert(bytes.end(), directory.begin(), directory.end());
-  bytes.resize(static_cast<size_t>(header.segment_base));
+  std::vector<uint8_t> bytes(static_cast<size_t>(header.segment_base));
+  std::copy(front.begin(), front.end(), bytes.begin());
+  std::copy(directory.begin(), directory.end(), bytes.begin() + kBundleHeaderBytes);
   return bytes;
 }
 

@@ -94,7 +94,8 @@ void use_chat(const Tokenizer& tokenizer, std::string_view text, size_t cut) {
 
 bool fuzz_text(FuzzInput input) {
   const uint8_t flags = take_byte(input);
-  const size_t cut = std::min<size_t>(take_byte(input), input.size());
+  const size_t wanted_cut = take_byte(input);
+  const size_t cut = std::min(wanted_cut, input.size());
   const std::string_view text = as_text(input);
   const TokenizerPointer& tokenizer = tokenizer_of(flags & 3);
   const EncodeOptions options = {.add_bos = (flags & 4) != 0, .parse_special = (flags & 8) != 0};
