@@ -40,6 +40,7 @@ if(FLEXQ_SANITIZE)
   add_compile_options(-fsanitize=${FLEXQ_SANITIZE} -fno-sanitize-recover=all
     -fno-omit-frame-pointer -g)
   add_link_options(-fsanitize=${FLEXQ_SANITIZE})
+  include(FlexqFuzz)
 else()
   add_link_options(-Wl,-z,defs)
   # FORTIFY works with optimisation only, and warns without it.
@@ -66,6 +67,9 @@ function(flexq_add_folder_library name type)
   add_library(${name} ${type} ${ARG_SOURCES})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ${ARG_DEPS})
+  if(FLEXQ_FUZZ)
+    flexq_instrument_for_fuzzing(${name})
+  endif()
   set_property(GLOBAL APPEND PROPERTY FLEXQ_LIBRARIES ${name})
 endfunction()
 
