@@ -14,7 +14,7 @@ namespace FlexQ.Tests
     /// standard output.</summary>
     internal static class Child
     {
-        private const string TimeoutSeconds = "240";
+        private const string TimeoutSeconds = "500";
 
         /// <summary>What may be the first call into the library.</summary>
         internal static readonly Dictionary<string, Action> FirstCalls =
