@@ -12,7 +12,7 @@
 # that one ctest runs everything.
 
 option(FLEXQ_TEST_SANITIZERS "Let ctest also run the programs of build/asan and build/tsan" OFF)
-set(FLEXQ_TEST_TIMEOUT_S 600)
+set(FLEXQ_TEST_TIMEOUT_S 900)
 
 # Likewise the packages of the preset `package`, made by its target `packages`.
 option(FLEXQ_TEST_PACKAGES "Let ctest also test the packages of build/package" OFF)
