@@ -248,7 +248,7 @@ cudaError_t launch_dim(const CudaLaunch& where, const CudaBatch& batch, Args arg
   if constexpr (kDim < 256) {
     const bool many = int64_t{batch.longest_run} * args.n_group > kRowsPerWarp;
     const size_t bytes = arrange_shared<kDim, kInt8, false>(parks, &args);
-    if (many && bytes <= shared_limit_bytes(where.sm))
+    if (many && static_cast<int64_t>(bytes) <= shared_bytes_per_cta(where.sm))
       return launch_rows<kDim, kInt8, false>(where, batch, args, bytes);
   }
   const size_t bytes = arrange_shared<kDim, kInt8, true>(parks, &args);

@@ -30,7 +30,7 @@ DecodeLaunch plan_decode(const CudaLaunch& where, const LinearArgs& args) {
   using namespace float_linear;
   using Shape = DecodeShape<kFormat>;
   if (args.n_tokens > kDecodeTokens) return {};
-  const auto limit = static_cast<int64_t>(shared_limit_bytes(where.sm));
+  const int64_t limit = shared_bytes_per_cta(where.sm);
   const int64_t n_groups = ceil_div(args.n_stages, kGroupStages);
   for (int n_warps = kMostDecodeWarps; n_warps >= Shape::kLeastWarps; n_warps /= 2) {
     const int64_t bytes = Shape::shared_bytes(n_warps, args.n_tokens, n_groups);

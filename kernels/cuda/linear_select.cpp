@@ -153,14 +153,6 @@ LinearConfig select_wgmma(const LinearProblem& problem) {
 
 }  // namespace
 
-int64_t shared_bytes_per_cta(int32_t sm) {
-  constexpr int64_t kKiB = 1024;
-  if (sm < 80) return 64 * kKiB;
-  if (sm == 80 || sm == 87) return 163 * kKiB;
-  if (sm >= 90 && sm < 120) return 227 * kKiB;
-  return 99 * kKiB;
-}
-
 CodesOrder codes_order(const LinearProblem& problem) {
   const int64_t blocks = divide_up(problem.n_rows, cuda_int8::kUnitRows);
   const bool many_rows = blocks > kDecodeBlocks * problem.n_sms;

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/cuda_family.h"
+#include "kernels/cuda/shared_limit.h"
 #include "kernels/cuda/wgmma_shape.h"
 #include "kernels/layout/cuda_int8_layout.h"
 
@@ -146,9 +147,6 @@ LinearConfig select_linear(const LinearProblem& problem);
 // The order of codes that the chosen kernel reads, for the quantizer to write. Where it is natural
 // for parts together it is so for each of them.
 CodesOrder codes_order(const LinearProblem& problem);
-
-// Shared memory of a CTA, of the GPU and of the kernels.
-int64_t shared_bytes_per_cta(int32_t sm);
 
 inline constexpr int64_t kInt8PrefillStages = 4;
 
