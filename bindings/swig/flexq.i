@@ -5,7 +5,7 @@
  *   FLEXQ_HANDLE(TYPE)     an opaque handle: crosses the border as a number, in both directions
  *   FLEXQ_CALLBACK(TYPE)   a function pointer, with the user_data behind it
  * and typemaps for status (an exception), text (bytes and length, never a native string), arrays and
- * buffers. Everything the header declares is wrapped but what is ignored below. */
+ * buffers. Everything the header declares is wrapped but what the language files ignore. */
 %module FlexqNative
 
 %{
