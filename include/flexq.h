@@ -110,6 +110,7 @@ enum {
   FLEXQ_ERROR_NON_FINITE = -303,   /* NaN or infinity in weights, logits or hidden states */
   FLEXQ_ERROR_STOPPED_BY_CALLBACK = -304,
   FLEXQ_ERROR_BUDGET_NOT_MET = -305, /* no choice keeps the limit that was set */
+  FLEXQ_ERROR_QUEUE_FULL = -306,     /* too many requests wait; try again later */
 
   /* -400 .. -499: devices */
   FLEXQ_ERROR_NO_DEVICE = -400,
@@ -685,6 +686,18 @@ FLEXQ_API flexq_status flexq_generator_options_set_deadline(flexq_generator_opti
 /* Reports, with every token, the n most probable alternatives (0 .. 20, default 0). */
 FLEXQ_API flexq_status flexq_generator_options_set_log_probs(flexq_generator_options* options,
                                                              int32_t n_alternatives);
+/* What the answer must be: "text" (default: anything) or "json": one JSON object (RFC 8259), always
+ * whole. Only tokens that go on with it are drawn, from the rest as if nothing else existed; the
+ * answer ends (FLEXQ_FINISH_STOP) with the object's closing brace. It is closed in time where
+ * max_tokens or the context length is near; only a cancel, a deadline, a stop string and an error
+ * cut it off. Nesting is at most 64 deep. Errors: UNSUPPORTED_VALUE. When the answer starts:
+ * NOT_FOUND (no tokenizer), UNSUPPORTED_MODEL (a tokenizer that cannot spell every byte, or whose
+ * invisible tokens would be all that is left), INVALID_ARGUMENT (room for fewer than 2 tokens). */
+FLEXQ_API flexq_status flexq_generator_options_set_format(flexq_generator_options* options,
+                                                          const char* format);
+/* For requests to an engine (a generator ignores it): -100 .. 100, default 0. See flexq_engine. */
+FLEXQ_API flexq_status flexq_generator_options_set_priority(flexq_generator_options* options,
+                                                            int32_t priority);
 
 /* One answer: created, started once, run to its end. */
 typedef struct flexq_generator flexq_generator;
@@ -772,6 +785,141 @@ FLEXQ_API flexq_status flexq_generator_tokens(const flexq_generator* generator, 
                                               int32_t capacity, int32_t* n_tokens);
 FLEXQ_API flexq_status flexq_generator_text(const flexq_generator* generator, char* text,
                                             int64_t capacity, int64_t* text_bytes);
+
+/* ---------------------------------------------------------------------------------------------
+ * Engine: many requests at once
+ * ------------------------------------------------------------------------------------------- */
+
+/* Answers many requests over one context. A thread of its own, started by the first request, runs
+ * step after step: one token for every answer under way, and in what is left of the step's token
+ * budget the next pieces of prompts (continuous batching with chunked prefill). The context has as
+ * many places as sequences; further requests wait.
+ *
+ * Order      By time of arrival; each level of priority counts as having come one second earlier,
+ *            so nobody waits for ever. A request that waits for pages is not overtaken.
+ * Pages      Whole KV pages stay behind when a request ends, least recently used ones are given up
+ *            first; a prompt that begins with the same tokens as an earlier one takes them over
+ *            instead of computing them, while the earlier one still runs, too. Where pages run out,
+ *            the request that is last in the order gives up its own and computes them again later.
+ * Results    A request's tokens are those that a generator would draw on an empty sequence,
+ * whatever else is under way. A failure that concerns one request ends no other. Threads    Any
+ * number of threads may use an engine. */
+typedef struct flexq_engine flexq_engine;
+
+typedef struct flexq_engine_options flexq_engine_options;
+
+FLEXQ_API flexq_status flexq_engine_options_create(flexq_engine_options** options);
+FLEXQ_API void flexq_engine_options_release(flexq_engine_options* options);
+
+/* Most tokens of a step, 1 to the context's chunk; 0 (default): the context's chunk. Fewer make
+ * answers under way smoother while prompts are computed, and prompts slower. Never fewer than one
+ * for each answer under way. */
+FLEXQ_API flexq_status flexq_engine_options_set_step_tokens(flexq_engine_options* options,
+                                                            int32_t n_tokens);
+/* Most requests that wait for a place, 0 to 2^20 (default 1024); one more is QUEUE_FULL. */
+FLEXQ_API flexq_status flexq_engine_options_set_queue(flexq_engine_options* options,
+                                                      int32_t n_requests);
+/* Rare options by name. Keys:
+ *   "prefix_reuse"  "on" (default), "off": nothing computed is kept for other requests
+ * Errors: UNKNOWN_OPTION, UNSUPPORTED_VALUE. */
+FLEXQ_API flexq_status flexq_engine_options_set(flexq_engine_options* options, const char* key,
+                                                const char* value);
+
+/* The engine has the context to itself until it is gone: other calls on the context get
+ * INVALID_STATE. Errors: INVALID_STATE (a sequence that is not empty, a context in use),
+ * UNSUPPORTED_VALUE (more step tokens than the chunk). */
+FLEXQ_API flexq_status flexq_engine_create(flexq_context* context,
+                                           const flexq_engine_options* options,
+                                           flexq_engine** engine);
+
+/* Cancels every request of the engine, waits for the step under way (between two layers it is given
+ * up) and ends the thread; requests stay readable. Not from the engine's own log callbacks. */
+FLEXQ_API void flexq_engine_release(flexq_engine* engine);
+
+/* A request and its answer. flexq_request_next and the readers below are for one thread at a time,
+ * flexq_request_cancel and flexq_request_get_stats for any. Releasing a request cancels it. */
+typedef struct flexq_request flexq_request;
+
+/* Queues a request and returns. Options as for a generator (NULL: the defaults; the sequence must
+ * be 0, the engine chooses one); the deadline counts from here. The prompt: text, encoded with
+ * FLEXQ_ENCODE_ flags; token ids; or a conversation, encoded with a generation prompt, whose
+ * format's stops are added to those of the options (see flexq_tokenizer_encode_chat for
+ * template_name). Errors: INVALID_ARGUMENT (a prompt without a token, a token outside the
+ * vocabulary; a sequence), CONTEXT_FULL (a prompt that the context length or the whole KV cache
+ * cannot hold), QUEUE_FULL, NOT_FOUND (no tokenizer), those of flexq_tokenizer_encode_chat,
+ * DEVICE_LOST. */
+FLEXQ_API flexq_status flexq_engine_submit(flexq_engine* engine,
+                                           const flexq_generator_options* options,
+                                           const char* prompt, int64_t prompt_bytes,
+                                           int32_t encode_flags, flexq_request** request);
+FLEXQ_API flexq_status flexq_engine_submit_tokens(flexq_engine* engine,
+                                                  const flexq_generator_options* options,
+                                                  const int32_t* tokens, int32_t n_tokens,
+                                                  flexq_request** request);
+FLEXQ_API flexq_status flexq_engine_submit_chat(flexq_engine* engine,
+                                                const flexq_generator_options* options,
+                                                const char* template_name, const flexq_chat* chat,
+                                                flexq_request** request);
+
+/* The next event of the answer, as flexq_generator_next gives it; waits for it for timeout_ms
+ * milliseconds (negative: without end). FLEXQ_OK with token -1 and FLEXQ_FINISH_NONE: the time was
+ * over, there is none yet. Pointers are valid until the next call. After the last event, or an
+ * error, INVALID_STATE. Events wait until they are fetched; nobody waits for who fetches them.
+ * Errors: those of flexq_generator_next. */
+FLEXQ_API flexq_status flexq_request_next(flexq_request* request, int64_t timeout_ms,
+                                          flexq_token_event* event);
+
+/* From any thread, at any time before the release: ends the request, waiting or running, with
+ * CANCELLED, before the next step at the latest; its pages are free then. NULL does nothing. */
+FLEXQ_API void flexq_request_cancel(flexq_request* request);
+
+FLEXQ_API void flexq_request_release(flexq_request* request);
+
+typedef struct flexq_request_stats {
+  uint32_t struct_size;
+  int32_t finish_reason;
+  int32_t n_prompt_tokens;
+  int32_t n_reused_tokens;        /* of the prompt: taken over from other requests */
+  int32_t n_generated_tokens;     /* an end token is not counted */
+  int32_t n_preemptions;          /* how often its pages were given up and computed again */
+  int64_t queued_ns;              /* from submit until it had a place */
+  int64_t time_to_first_token_ns; /* from submit; 0: none yet */
+  int64_t total_ns;               /* from submit to the end, or until now */
+  double tokens_per_second;       /* after the first token; 0 before the second */
+} flexq_request_stats;
+
+FLEXQ_API flexq_status flexq_request_get_stats(const flexq_request* request,
+                                               flexq_request_stats* stats);
+
+/* The prompt's token ids. */
+FLEXQ_API flexq_status flexq_request_prompt_tokens(const flexq_request* request, int32_t* tokens,
+                                                   int32_t capacity, int32_t* n_tokens);
+
+/* What an engine has done since it was created, and what it is doing. */
+typedef struct flexq_engine_metrics {
+  uint32_t struct_size;
+  int32_t n_waiting; /* requests without a place */
+  int32_t n_running; /* requests with one */
+  int32_t pages_total;
+  int32_t pages_used;   /* by requests */
+  int32_t pages_cached; /* by nobody, kept for other requests */
+  int64_t n_submitted;  /* requests that were accepted */
+  int64_t n_finished;   /* of them: by an end token, a stop string, or the length */
+  int64_t n_cancelled;
+  int64_t n_deadline;
+  int64_t n_failed;
+  int64_t n_refused; /* QUEUE_FULL */
+  int64_t n_preemptions;
+  int64_t prompt_tokens;   /* of requests that had a place */
+  int64_t reused_tokens;   /* of them: taken over */
+  int64_t computed_tokens; /* by forward passes, recomputed ones included */
+  int64_t generated_tokens;
+  int64_t n_steps;
+  int64_t step_ns; /* time in steps */
+} flexq_engine_metrics;
+
+FLEXQ_API flexq_status flexq_engine_get_metrics(const flexq_engine* engine,
+                                                flexq_engine_metrics* metrics);
 
 /* ---------------------------------------------------------------------------------------------
  * Building and checking bundles
