@@ -17,7 +17,7 @@ endif()
 # For the folders under src/ that read untrusted bytes. Kernels and devices see validated sizes only,
 # and counting their loops would slow every sanitizer test.
 function(flexq_instrument_for_fuzzing name)
-  if(CMAKE_CURRENT_SOURCE_DIR MATCHES "/src/(base|bundle|checkpoint|model|runtime|text)$")
+  if(CMAKE_CURRENT_SOURCE_DIR MATCHES "/src/(base|bundle|checkpoint|model|runtime|serving|text)$")
     target_compile_options(${name} PRIVATE -fsanitize=fuzzer-no-link)
   endif()
 endfunction()

@@ -209,6 +209,7 @@ cudaError_t cuda_log_probs(const CudaLaunch& launch, CudaRows logits, int64_t n_
 
 // The stages of src/runtime/sampler.h that run on the device: temperature, top-k, top-p, min-p.
 struct CudaSampling {
+  int32_t row = 0;        // of the logits
   float temperature = 0;  // 0: greedy
   int32_t top_k = 0;
   float top_p = 1;
@@ -220,11 +221,14 @@ struct CudaSample {
   float log_prob;     // under the untouched logits
   int32_t nonfinite;  // 1: NaN or +infinity was there, the token means nothing
 };
-// Samples one token from one row of logits (n_vocab). Same tokens as the host sampler given the
-// same logits. scratch: cuda_sample_scratch_bytes().
-cudaError_t cuda_sample(const CudaLaunch& launch, const float* logits, int64_t n_vocab,
-                        const CudaSampling& sampling, CudaSample* sample, uint8_t* scratch);
-int64_t cuda_sample_scratch_bytes(int64_t n_vocab);
+// Rows that one call samples, at most.
+inline constexpr int32_t kMaxSampleRows = 16;
+// samples[i] = a token from the row of logits (..., n_vocab) that samplings[i] names. Same tokens
+// as the host sampler given the same logits. scratch: cuda_sample_scratch_bytes().
+cudaError_t cuda_sample(const CudaLaunch& launch, CudaRows logits, int64_t n_vocab,
+                        std::span<const CudaSampling> samplings, CudaSample* samples,
+                        uint8_t* scratch);
+int64_t cuda_sample_scratch_bytes(int64_t n_vocab, int64_t n_rows);
 
 // --- packing (packing_kernels.cu) ----------------------------------------------------------------
 

@@ -3,7 +3,6 @@
 // prefix of every sorted list: thread i holds how many tokens of list i are kept.
 #pragma once
 
-#include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/sampling_lists.cuh"
 
 namespace flexq::sampling {
@@ -173,12 +172,18 @@ __device__ inline int32_t draw_token(const float* logits, int32_t n_vocab, int32
   return chosen * kListTokens + (first < kListTokens ? first : last);
 }
 
-// Grid: (1), kDrawThreads threads. `filters`: weigh_lists sorted the lists.
-__global__ void __launch_bounds__(kDrawThreads, 1)
-    draw(const float* logits, int32_t n_vocab, int32_t n_lists, const CudaSampling sampling,
-         bool filters, ListScratch scratch, CudaSample* sample) {
+// Grid: (rows), kDrawThreads threads.
+__global__ void __launch_bounds__(kDrawThreads, 1) draw(const __grid_constant__ SampleBatch batch) {
   __shared__ DrawStorage storage;
   const auto thread = static_cast<int32_t>(threadIdx.x);
+  const auto index = static_cast<int32_t>(blockIdx.x);
+  const CudaSampling& sampling = batch.samplings[index];
+  const float* logits = batch.row(index);
+  const int32_t n_vocab = batch.n_vocab;
+  const int32_t n_lists = batch.n_lists;
+  const ListScratch scratch = batch.lists.of_row(index, n_lists);
+  CudaSample* sample = batch.samples + index;
+  const bool filters = filters_tokens(sampling);  // then weigh_lists sorted the lists
   const bool has_list = thread < n_lists;
   ListSummary summary = {-INFINITY, kNoToken, 0, 0, 0.0};
   if (has_list) summary = scratch.summaries[thread];

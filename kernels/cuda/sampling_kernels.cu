@@ -1,4 +1,4 @@
-// Sampling on the device: the stages of src/runtime/sampler.cpp on one row of logits.
+// Sampling on the device: the stages of src/runtime/sampler.cpp on rows of logits.
 //
 // The same comparisons on the same numbers as the host, with two exceptions in the last places of
 // doubles: exp() is the device's (the host's and the device's differ by an ulp now and then), and
@@ -6,6 +6,8 @@
 // same order) where the host adds one token after the other. A token can therefore differ from the
 // host's only where a running sum comes within some 1e-13 of the total to a bound. Sums of equal
 // weights of the best token are integers: exact, on both sides.
+#include <algorithm>
+
 #include "kernels/cuda/programmatic_launch.cuh"
 #include "kernels/cuda/sampling_draw.cuh"
 
@@ -87,31 +89,39 @@ cudaError_t cuda_log_probs(const CudaLaunch& where, CudaRows logits, int64_t n_v
                 log_probs);
 }
 
-cudaError_t cuda_sample(const CudaLaunch& where, const float* logits, int64_t n_vocab,
-                        const CudaSampling& params, CudaSample* sample, uint8_t* scratch) {
+cudaError_t cuda_sample(const CudaLaunch& where, CudaRows logits, int64_t n_vocab,
+                        std::span<const CudaSampling> samplings, CudaSample* samples,
+                        uint8_t* scratch) {
   using namespace sampling;
   const int64_t n_lists = n_lists_of(n_vocab);
-  if (n_vocab < 1 || n_lists > kMostLists) return cudaErrorInvalidValue;
-  const auto vocab = static_cast<int32_t>(n_vocab);
-  const dim3 grid(static_cast<unsigned>(n_lists));
-  const ListScratch lists = carve(scratch, n_lists);
-  cudaError_t error =
-      launch(where, summarize_lists, grid, dim3(kListThreads), 0, logits, vocab, lists);
-  if (error != cudaSuccess) return error;
-  const bool filters = params.top_k > 0 || params.min_p > 0.0f || params.top_p < 1.0f;
-  if (params.temperature != 0.0f) {
-    const auto weigh = filters ? weigh_lists<true> : weigh_lists<false>;
-    error =
-        launch(where, weigh, grid, dim3(kSortThreads), 0, logits, vocab, params.temperature, lists);
-    if (error != cudaSuccess) return error;
+  const auto n_rows = static_cast<unsigned>(samplings.size());
+  if (n_vocab < 1 || n_lists > kMostLists || n_rows < 1 || n_rows > kMaxSampleRows)
+    return cudaErrorInvalidValue;
+  SampleBatch batch = {};
+  batch.logits = logits.data;
+  batch.stride = logits.stride;
+  batch.n_vocab = static_cast<int32_t>(n_vocab);
+  batch.n_lists = static_cast<int32_t>(n_lists);
+  batch.lists = carve(scratch, n_lists * n_rows);
+  batch.samples = samples;
+  std::ranges::copy(samplings, batch.samplings);
+  const dim3 grid(static_cast<unsigned>(n_lists), n_rows);
+  cudaError_t error = launch(where, summarize_lists, grid, dim3(kListThreads), 0, batch);
+  for (const bool sorted : {false, true}) {
+    const bool wanted = std::ranges::any_of(samplings, [=](const CudaSampling& sampling) {
+      return sampling.temperature != 0.0f && filters_tokens(sampling) == sorted;
+    });
+    if (!wanted || error != cudaSuccess) continue;
+    error = launch(where, sorted ? weigh_lists<true> : weigh_lists<false>, grid, dim3(kSortThreads),
+                   0, batch);
   }
-  return launch(where, draw, dim3(1), dim3(kDrawThreads), 0, logits, vocab,
-                static_cast<int32_t>(n_lists), params, filters, lists, sample);
+  if (error != cudaSuccess) return error;
+  return launch(where, draw, dim3(n_rows), dim3(kDrawThreads), 0, batch);
 }
 
-int64_t cuda_sample_scratch_bytes(int64_t n_vocab) {
+int64_t cuda_sample_scratch_bytes(int64_t n_vocab, int64_t n_rows) {
   using namespace sampling;
-  const int64_t n_lists = n_lists_of(n_vocab);
+  const int64_t n_lists = n_lists_of(n_vocab) * n_rows;
   return n_lists * (kListTokens * int64_t{sizeof(uint64_t) + sizeof(double)} +
                     int64_t{sizeof(double) + sizeof(ListSummary)});
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "kernels/cuda/block_collectives.cuh"
+#include "kernels/cuda/cuda_kernels.h"
 
 namespace flexq::sampling {
 
@@ -28,7 +29,33 @@ struct ListScratch {
   double* sums;            // (n_lists): of the weights, without filters
   uint64_t* sorted;        // (n_lists, kListTokens): sort codes, descending
   double* prefix_sums;     // (n_lists, kListTokens): of the weights in that order, inclusive
+
+  // Those of the index-th row, where the arrays of all rows follow each other.
+  __device__ ListScratch of_row(int64_t index, int64_t n_lists) const {
+    const int64_t first = index * n_lists;
+    return {summaries + first, sums + first, sorted + first * kListTokens,
+            prefix_sums + first * kListTokens};
+  }
 };
+
+// What a call samples; the kernels' only argument.
+struct SampleBatch {
+  const float* logits;  // (..., stride)
+  int64_t stride;
+  int32_t n_vocab;
+  int32_t n_lists;
+  ListScratch lists;
+  CudaSample* samples;  // (rows of the grid)
+  CudaSampling samplings[kMaxSampleRows];
+
+  __device__ const float* row(int32_t index) const {
+    return logits + samplings[index].row * stride;
+  }
+};
+
+__host__ __device__ inline bool filters_tokens(const CudaSampling& sampling) {
+  return sampling.top_k > 0 || sampling.min_p > 0.0f || sampling.top_p < 1.0f;
+}
 
 struct BestToken {
   float logit;
@@ -100,12 +127,16 @@ __device__ inline uint32_t key_of(uint64_t code) {
   return static_cast<uint32_t>(code >> 32);
 }
 
-// Grid: (n_lists), kListThreads threads.
+// Grid: (n_lists, rows), kListThreads threads.
 __global__ void __launch_bounds__(kListThreads)
-    summarize_lists(const float* logits, int32_t n_vocab, ListScratch scratch) {
+    summarize_lists(const __grid_constant__ SampleBatch batch) {
   __shared__ BlockStorage<BestToken> best_storage;
   __shared__ BlockStorage<double> sum_storage;
   constexpr int kPerThread = kListTokens / kListThreads;
+  const auto index = static_cast<int32_t>(blockIdx.y);
+  const float* logits = batch.row(index);
+  const int32_t n_vocab = batch.n_vocab;
+  const ListScratch scratch = batch.lists.of_row(index, batch.n_lists);
   const int32_t first = static_cast<int32_t>(blockIdx.x) * kListTokens;
   float x[kPerThread];
   BestToken best = {-INFINITY, kNoToken};
@@ -128,15 +159,23 @@ __global__ void __launch_bounds__(kListThreads)
 }
 
 // The weights of a list, exp of the relative logit in double: their sum over ascending tokens, or,
-// kSorted, the sorted codes with the running sums of their weights.
-// Grid: (n_lists), kSortThreads threads with two tokens each.
+// kSorted, the sorted codes with the running sums of their weights. Rows that need the other form,
+// or none, are left out.
+// Grid: (n_lists, rows), kSortThreads threads with two tokens each.
 template <bool kSorted>
 __global__ void __launch_bounds__(kSortThreads)
-    weigh_lists(const float* logits, int32_t n_vocab, float temperature, ListScratch scratch) {
+    weigh_lists(const __grid_constant__ SampleBatch batch) {
   __shared__ BlockStorage<BestToken> best_storage;
   __shared__ BlockStorage<double> sum_storage;
   __shared__ uint64_t codes[kListTokens];
   const auto thread = static_cast<int32_t>(threadIdx.x);
+  const auto index = static_cast<int32_t>(blockIdx.y);
+  const CudaSampling& sampling = batch.samplings[index];
+  const float temperature = sampling.temperature;
+  if (temperature == 0.0f || filters_tokens(sampling) != kSorted) return;
+  const float* logits = batch.row(index);
+  const int32_t n_vocab = batch.n_vocab;
+  const ListScratch scratch = batch.lists.of_row(index, batch.n_lists);
   const BestToken best =
       best_of_lists<kSortThreads>(scratch.summaries, static_cast<int32_t>(gridDim.x), best_storage);
   const int32_t first = static_cast<int32_t>(blockIdx.x) * kListTokens;

@@ -8,13 +8,41 @@ using flexq::api::Held;
 namespace {
 
 // The format that the caller named or, for NULL, the model's own.
-flexq::Result<flexq::ChatTemplate> find_template(const flexq_tokenizer& tokenizer,
+flexq::Result<flexq::ChatTemplate> find_template(const flexq::Tokenizer& tokenizer,
                                                  const char* template_name) {
   if (template_name != nullptr) return flexq::find_chat_template(template_name);
-  return flexq::own_chat_template(*tokenizer.tokenizer);
+  return flexq::own_chat_template(tokenizer);
 }
 
 }  // namespace
+
+namespace flexq::api {
+
+Result<std::vector<int32_t>> encode_conversation(const Tokenizer& tokenizer,
+                                                 const char* template_name, const flexq_chat& chat,
+                                                 bool add_generation_prompt) {
+  FLEXQ_ASSIGN_OR_RETURN(const ChatTemplate found, find_template(tokenizer, template_name));
+  std::vector<ChatMessage> messages;
+  for (const flexq_chat::Message& message : chat.messages)
+    messages.push_back({message.role, message.content});
+  return encode_chat(tokenizer, found, messages, add_generation_prompt);
+}
+
+Status add_chat_stops(const Tokenizer& tokenizer, const char* template_name,
+                      GeneratorOptions* options) {
+  FLEXQ_ASSIGN_OR_RETURN(const ChatTemplate found, find_template(tokenizer, template_name));
+  const ChatStops stops = chat_stops(tokenizer, found);
+  std::vector<std::string> strings = options->stop_strings;
+  strings.insert(strings.end(), stops.strings.begin(), stops.strings.end());
+  FLEXQ_RETURN_IF_ERROR(StopMatcher::create(strings).status());
+  std::vector<int32_t> tokens = options->stop_tokens;
+  tokens.insert(tokens.end(), stops.tokens.begin(), stops.tokens.end());
+  options->stop_strings = std::move(strings);
+  options->stop_tokens = std::move(tokens);
+  return Status();
+}
+
+}  // namespace flexq::api
 
 extern "C" {
 
@@ -24,7 +52,8 @@ flexq_status flexq_tokenizer_chat_template(const flexq_tokenizer* tokenizer,
     FLEXQ_REQUIRE(tokenizer);
     FLEXQ_REQUIRE(template_name);
     const Held held(tokenizer);
-    FLEXQ_ASSIGN_OR_RETURN(const flexq::ChatTemplate found, find_template(*held, nullptr));
+    FLEXQ_ASSIGN_OR_RETURN(const flexq::ChatTemplate found,
+                           find_template(*held->tokenizer, nullptr));
     *template_name = flexq::chat_template_name(found);
     return Status();
   });
@@ -91,13 +120,9 @@ flexq_status flexq_tokenizer_encode_chat(const flexq_tokenizer* tokenizer,
     if (add_generation_prompt != 0 && add_generation_prompt != 1) {
       return flexq::api::invalid_range("add_generation_prompt", 0, 1, add_generation_prompt);
     }
-    FLEXQ_ASSIGN_OR_RETURN(const flexq::ChatTemplate found, find_template(*held, template_name));
-    std::vector<flexq::ChatMessage> messages;
-    for (const flexq_chat::Message& message : held_chat->messages)
-      messages.push_back({message.role, message.content});
-    FLEXQ_ASSIGN_OR_RETURN(
-        const std::vector<int32_t> ids,
-        flexq::encode_chat(*held->tokenizer, found, messages, add_generation_prompt == 1));
+    FLEXQ_ASSIGN_OR_RETURN(const std::vector<int32_t> ids,
+                           flexq::api::encode_conversation(*held->tokenizer, template_name,
+                                                           *held_chat, add_generation_prompt == 1));
     return flexq::api::fill_buffer(ids.data(), static_cast<int32_t>(ids.size()), tokens, capacity,
                                    n_tokens, "token buffer");
   });
@@ -109,7 +134,8 @@ flexq_status flexq_tokenizer_chat_stop_tokens(const flexq_tokenizer* tokenizer,
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(tokenizer);
     const Held held(tokenizer);
-    FLEXQ_ASSIGN_OR_RETURN(const flexq::ChatTemplate found, find_template(*held, template_name));
+    FLEXQ_ASSIGN_OR_RETURN(const flexq::ChatTemplate found,
+                           find_template(*held->tokenizer, template_name));
     const flexq::ChatStops stops = flexq::chat_stops(*held->tokenizer, found);
     return flexq::api::fill_buffer(stops.tokens.data(), static_cast<int32_t>(stops.tokens.size()),
                                    tokens, capacity, n_tokens, "token buffer");
@@ -134,16 +160,7 @@ flexq_status flexq_generator_options_add_chat_stops(flexq_generator_options* opt
     FLEXQ_REQUIRE(options);
     FLEXQ_REQUIRE(tokenizer);
     const Held held(tokenizer);
-    FLEXQ_ASSIGN_OR_RETURN(const flexq::ChatTemplate found, find_template(*held, template_name));
-    const flexq::ChatStops stops = flexq::chat_stops(*held->tokenizer, found);
-    std::vector<std::string> strings = options->options.stop_strings;
-    strings.insert(strings.end(), stops.strings.begin(), stops.strings.end());
-    FLEXQ_RETURN_IF_ERROR(flexq::StopMatcher::create(strings).status());
-    std::vector<int32_t> tokens = options->options.stop_tokens;
-    tokens.insert(tokens.end(), stops.tokens.begin(), stops.tokens.end());
-    options->options.stop_strings = std::move(strings);
-    options->options.stop_tokens = std::move(tokens);
-    return Status();
+    return flexq::api::add_chat_stops(*held->tokenizer, template_name, &options->options);
   });
 }
 

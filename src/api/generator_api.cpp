@@ -14,7 +14,7 @@ static_assert(FLEXQ_FINISH_STOP == static_cast<int>(flexq::FinishReason::kStop) 
 
 namespace {
 
-constexpr int32_t kMaxAlternatives = 20;
+using flexq::api::kMaxAlternatives;
 
 // One option with an inclusive range.
 template <typename T>
@@ -35,21 +35,7 @@ flexq_status set_option(flexq_generator_options* options, T flexq::GeneratorOpti
 // has the context.
 Status next_event(flexq_generator& handle, flexq_token_event* event) {
   FLEXQ_ASSIGN_OR_RETURN(const flexq::TokenEvent next, handle.generator->next());
-  handle.alternative_tokens.clear();
-  handle.alternative_log_probs.clear();
-  for (const flexq::TokenLogProb& alternative : next.alternatives) {
-    handle.alternative_tokens.push_back(alternative.token);
-    handle.alternative_log_probs.push_back(alternative.log_prob);
-  }
-  event->finish_reason = static_cast<int32_t>(next.finish_reason);
-  event->token = next.token;
-  event->position = next.position;
-  event->text = next.text.empty() ? "" : next.text.data();
-  event->text_bytes = static_cast<int64_t>(next.text.size());
-  event->log_prob = next.log_prob;
-  event->n_alternatives = static_cast<int32_t>(next.alternatives.size());
-  event->alternative_tokens = handle.alternative_tokens.data();
-  event->alternative_log_probs = handle.alternative_log_probs.data();
+  flexq::api::show_event(next, handle.alternatives, event);
   return Status();
 }
 
@@ -136,6 +122,11 @@ flexq_status flexq_generator_options_set_log_probs(flexq_generator_options* opti
                     n_alternatives, "log-probability alternatives");
 }
 
+flexq_status flexq_generator_options_set_priority(flexq_generator_options* options,
+                                                  int32_t priority) {
+  return set_option(options, &flexq::GeneratorOptions::priority, -100, 100, priority, "priority");
+}
+
 flexq_status flexq_generator_create(flexq_context* context, const flexq_generator_options* options,
                                     flexq_generator** generator) {
   return guarded([&]() -> Status {
@@ -147,8 +138,7 @@ flexq_status flexq_generator_create(flexq_context* context, const flexq_generato
         made->generator,
         flexq::Generator::create(
             held->context, options != nullptr ? options->options : flexq::GeneratorOptions()));
-    made->alternative_tokens.reserve(kMaxAlternatives);  // so that no computed event gets lost
-    made->alternative_log_probs.reserve(kMaxAlternatives);
+    made->alternatives.reserve();  // so that no computed event gets lost
     *generator = made.release();
     return Status();
   });

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,10 @@
 #include "runtime/context.h"
 #include "runtime/generator.h"
 #include "runtime/model_loader.h"
+#include "serving/engine.h"
 #include "text/chat_template.h"
+
+struct flexq_chat;
 
 namespace flexq::api {
 
@@ -43,6 +47,28 @@ inline Status make_encode_options(int32_t flags, EncodeOptions* options) {
   options->parse_special = (flags & FLEXQ_ENCODE_PARSE_SPECIAL) != 0;
   return Status();
 }
+
+inline constexpr int32_t kMaxAlternatives = 20;
+
+// An event's alternatives, as the separate arrays that flexq.h shows.
+struct AlternativeArrays {
+  std::vector<int32_t> tokens;
+  std::vector<float> log_probs;
+
+  void reserve();  // so that filling them finds memory
+  void fill(std::span<const TokenLogProb> alternatives);
+};
+
+// Shows an event through the C struct, whose struct_size it leaves alone; the pointers are those of
+// the event and of the arrays.
+void show_event(const TokenEvent& event, AlternativeArrays& arrays, flexq_token_event* out);
+
+// As flexq_tokenizer_encode_chat and flexq_generator_options_add_chat_stops.
+Result<std::vector<int32_t>> encode_conversation(const Tokenizer& tokenizer,
+                                                 const char* template_name, const flexq_chat& chat,
+                                                 bool add_generation_prompt);
+Status add_chat_stops(const Tokenizer& tokenizer, const char* template_name,
+                      GeneratorOptions* options);
 
 }  // namespace flexq::api
 
@@ -103,9 +129,22 @@ struct flexq_generator_options : flexq::api::Handle {
 
 struct flexq_generator : flexq::api::Handle {
   std::unique_ptr<flexq::Generator> generator;
-  // The last event's alternatives, as separate arrays.
-  std::vector<int32_t> alternative_tokens;
-  std::vector<float> alternative_log_probs;
+  flexq::api::AlternativeArrays alternatives;  // of the last event
+};
+
+struct flexq_engine_options : flexq::api::Handle {
+  flexq::EngineOptions options;
+};
+
+struct flexq_engine : flexq::api::Handle {
+  std::unique_ptr<flexq::Engine> engine;
+};
+
+struct flexq_request : flexq::api::Handle {
+  std::shared_ptr<flexq::Request> request;
+  std::atomic<bool> being_read{false};
+  flexq::RequestEvent event;                   // the last one that was fetched
+  flexq::api::AlternativeArrays alternatives;  // of it
 };
 
 struct flexq_quantize_options : flexq::api::Handle {

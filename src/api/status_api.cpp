@@ -72,6 +72,7 @@ constexpr StatusName kStatusNames[] = {
     FLEXQ_STATUS_NAME(kNonFinite, NON_FINITE),
     FLEXQ_STATUS_NAME(kStoppedByCallback, STOPPED_BY_CALLBACK),
     FLEXQ_STATUS_NAME(kBudgetNotMet, BUDGET_NOT_MET),
+    FLEXQ_STATUS_NAME(kQueueFull, QUEUE_FULL),
     FLEXQ_STATUS_NAME(kNoDevice, NO_DEVICE),
     FLEXQ_STATUS_NAME(kDeviceUnsupported, DEVICE_UNSUPPORTED),
     FLEXQ_STATUS_NAME(kDeviceLost, DEVICE_LOST),

@@ -36,6 +36,7 @@ enum class StatusCode : int32_t {
   kNonFinite = -303,    // NaN or infinity in logits or weights
   kStoppedByCallback = -304,
   kBudgetNotMet = -305,  // no choice keeps what the caller set as a limit
+  kQueueFull = -306,     // too many requests wait
   // Devices.
   kNoDevice = -400,
   kDeviceUnsupported = -401,

@@ -2,7 +2,6 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +10,7 @@
 #include <chrono>
 #include <vector>
 
+#include "base/blocked_signals.h"
 #include "base/log.h"
 
 namespace flexq {
@@ -40,22 +40,6 @@ bool spin_until(Condition condition) {
   } while (std::chrono::steady_clock::now() < end);
   return false;
 }
-
-// A worker's signal mask: everything blocked, so that the host's handlers run on its own threads.
-class AllSignalsBlocked {
- public:
-  AllSignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~AllSignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  AllSignalsBlocked(const AllSignalsBlocked&) = delete;
-  AllSignalsBlocked& operator=(const AllSignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 }  // namespace
 
@@ -127,7 +111,7 @@ struct ThreadPool::Impl {
 
   void start_workers() {
     started = true;
-    const AllSignalsBlocked blocked;
+    const BlockedSignals blocked;  // the host's handlers run on its own threads
     for (Worker& worker : workers) {
       worker.pool = this;
       worker.thread = n_workers + 1;

@@ -128,8 +128,9 @@ struct ForwardBatch {
   const float* rope_sin = nullptr;        // (n_tokens, head_dim / 2)
 };
 
-// How a token is drawn from logits that nothing was added to; see runtime/sampler.h.
+// How a token is drawn from a row of logits that nothing was added to; see runtime/sampler.h.
 struct DeviceSampling {
+  int32_t row = 0;
   float temperature = 0;  // 0: greedy
   int32_t top_k = 0;      // 0: off
   float top_p = 1;
@@ -137,7 +138,7 @@ struct DeviceSampling {
   float uniform = 0;  // the random number of this position, in [0, 1)
 };
 struct DeviceSample {
-  int32_t token = -1;
+  int32_t token = -1;  // -1: logits that are not finite, or none to draw
   float log_prob = 0;  // ln softmax(logits)[token]
 };
 
@@ -188,9 +189,9 @@ class Executor {
   virtual Status log_probs(std::span<const int32_t> tokens, float* log_probs) = 0;
   // Whether sample() is there: logits that lie in another memory are better sampled in place.
   virtual bool can_sample() const { return false; }
-  // Draws one token from a row of logits: the same token as the host's sampler. kNonFinite as
-  // there.
-  virtual Result<DeviceSample> sample(int32_t, const DeviceSampling&) {
+  // samples[i] = the token that the host's sampler would draw for samplings[i]; as many as there
+  // are rows of logits at most.
+  virtual Status sample(std::span<const DeviceSampling>, DeviceSample*) {
     return Status::error(StatusCode::kInternal, "this executor does not sample");
   }
 

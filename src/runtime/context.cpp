@@ -1,22 +1,12 @@
 #include "runtime/context.h"
 
 #include <algorithm>
-#include <chrono>
 
+#include "base/clock.h"
 #include "base/floating_point.h"
 #include "runtime/philox.h"
 
 namespace flexq {
-namespace {
-
-int64_t now_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
-
-}  // namespace
-
 bool LoadedModel::is_end_token(int32_t token) const {
   const std::vector<int32_t>& ends = llama->config().eos_token_ids;
   return std::find(ends.begin(), ends.end(), token) != ends.end();
@@ -56,6 +46,8 @@ Result<std::shared_ptr<Context>> Context::create(std::shared_ptr<const LoadedMod
   context->chunk_sequences_.resize(chunk);
   context->chunk_outputs_.reserve(chunk);
   context->chunk_targets_.reserve(chunk);
+  context->samplings_.reserve(static_cast<size_t>(plan.shape.n_outputs));
+  context->samples_.reserve(static_cast<size_t>(plan.shape.n_outputs));
   context->chunk_cos_.resize(chunk * static_cast<size_t>(plan.shape.head_dim / 2));
   context->chunk_sin_.resize(context->chunk_cos_.size());
   return context;
@@ -224,15 +216,32 @@ bool Context::can_sample(const SamplingParams& params) const {
   return executor_->can_sample() && !params.penalizes() && params.logit_bias.empty();
 }
 
+Status non_finite_sampling() {
+  return Status::error(StatusCode::kNonFinite,
+                       "sampling: expected finite logits and a token that is not forbidden");
+}
+
+Status Context::sample(std::span<const RowSampling> rows, std::span<SampledToken> tokens) {
+  if (rows.empty()) return Status();
+  samplings_.clear();
+  for (const RowSampling& row : rows) {
+    const SamplingParams& params = *row.params;
+    samplings_.push_back({row.row, params.temperature, params.top_k, params.top_p, params.min_p,
+                          uniform_at(params.seed, row.position)});
+  }
+  samples_.resize(rows.size());
+  FLEXQ_RETURN_IF_ERROR(executor_->sample(samplings_, samples_.data()));
+  for (size_t i = 0; i < rows.size(); ++i)
+    tokens[i] = {samples_[i].token, samples_[i].log_prob};
+  return Status();
+}
+
 Result<SampledToken> Context::sample(int32_t row, const SamplingParams& params, int32_t position) {
-  DeviceSampling sampling;
-  sampling.temperature = params.temperature;
-  sampling.top_k = params.top_k;
-  sampling.top_p = params.top_p;
-  sampling.min_p = params.min_p;
-  sampling.uniform = uniform_at(params.seed, position);
-  FLEXQ_ASSIGN_OR_RETURN(const DeviceSample sample, executor_->sample(row, sampling));
-  return SampledToken{sample.token, sample.log_prob};
+  const RowSampling sampling = {row, &params, position};
+  SampledToken token;
+  FLEXQ_RETURN_IF_ERROR(sample({&sampling, 1}, {&token, 1}));
+  if (token.token < 0) return non_finite_sampling();
+  return token;
 }
 
 Status Context::score(std::span<const int32_t> tokens, float* log_probs,

@@ -58,6 +58,14 @@ struct ScoreTargets {
   std::span<const int32_t> tokens;
 };
 
+// How to draw from a row of logits the token that `position` will have.
+struct RowSampling {
+  int32_t row = 0;
+  const SamplingParams* params = nullptr;
+  int32_t position = 0;
+};
+Status non_finite_sampling();
+
 struct ContextCounters {
   int64_t tokens_computed = 0;
   int64_t forward_calls = 0;
@@ -71,6 +79,7 @@ class Context {
                                                  const ContextOptions& options);
 
   const LoadedModel& model() const { return *model_; }
+  const std::shared_ptr<const LoadedModel>& shared_model() const { return model_; }
   const ContextPlan& plan() const { return plan_; }
   const KvCache& cache() const { return cache_; }
   const ContextCounters& counters() const { return counters_; }
@@ -84,7 +93,9 @@ class Context {
 
   // Whether sample() is to be preferred to a Sampler over logits_row(), and knows these parameters.
   bool can_sample(const SamplingParams& params) const;
-  // Draws the token for `position` from a row of logits, as Sampler does.
+  // Draws a token from each of the rows of logits, as Sampler does; token -1 where that would be
+  // non_finite_sampling(). As many rows as there are outputs at most.
+  Status sample(std::span<const RowSampling> rows, std::span<SampledToken> tokens);
   Result<SampledToken> sample(int32_t row, const SamplingParams& params, int32_t position);
 
   // flexq_context_score. log_probs: (tokens.size() - 1). progress(done, total): true cancels.
@@ -99,6 +110,12 @@ class Context {
 
   Status rewind(int32_t sequence, int32_t n_tokens);
   Status fork(int32_t from, int32_t to);
+
+  // See KvCache. The sequences exist; the one that adopts is empty.
+  int32_t adopt_prefix(int32_t sequence, std::span<const int32_t> tokens) {
+    return cache_.adopt_prefix(sequence, tokens);
+  }
+  void publish(int32_t sequence) { cache_.publish(sequence); }
 
  private:
   friend class ContextUse;
@@ -132,9 +149,11 @@ class Context {
   std::vector<int32_t> chunk_tokens_;
   std::vector<int32_t> chunk_positions_;
   std::vector<int32_t> chunk_sequences_;
-  std::vector<int32_t> chunk_outputs_;  // indices into the chunk
-  std::vector<int32_t> chunk_targets_;  // of score(): what followed the tokens of chunk_outputs_
-  std::vector<float> chunk_cos_;        // (chunk_tokens, head_dim / 2)
+  std::vector<int32_t> chunk_outputs_;     // indices into the chunk
+  std::vector<int32_t> chunk_targets_;     // of score(): what followed the tokens of chunk_outputs_
+  std::vector<DeviceSampling> samplings_;  // scratch of sample(), as is the next one
+  std::vector<DeviceSample> samples_;
+  std::vector<float> chunk_cos_;  // (chunk_tokens, head_dim / 2)
   std::vector<float> chunk_sin_;
 };
 

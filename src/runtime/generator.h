@@ -4,49 +4,15 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "base/status.h"
+#include "runtime/answer.h"
 #include "runtime/context.h"
-#include "runtime/sampler.h"
-#include "text/token_stream.h"
 
 namespace flexq {
-
-struct GeneratorOptions {
-  int32_t sequence = 0;
-  int32_t max_tokens = 256;  // 0: until the context is full
-  SamplingParams sampling;   // greedy
-  std::vector<std::string> stop_strings;
-  std::vector<int32_t> stop_tokens;  // end the answer as the model's own end tokens do
-  bool ignore_end = false;           // neither end tokens nor stop tokens end it
-  int64_t deadline_ms = 0;           // 0: none
-  int32_t n_alternatives = 0;        // log-probabilities per token
-};
-
-// The numbers of FLEXQ_FINISH_*.
-enum class FinishReason : int32_t {
-  kNone = 0,
-  kStop = 1,
-  kLength = 2,
-  kCancelled = 3,
-  kDeadline = 4,
-  kError = 5,
-};
-
-// Views are valid until the next call on the generator.
-struct TokenEvent {
-  FinishReason finish_reason = FinishReason::kNone;
-  int32_t token = -1;
-  int32_t position = -1;
-  std::string_view text;
-  float log_prob = 0;
-  std::span<const TokenLogProb> alternatives;
-};
 
 struct GeneratorStats {
   FinishReason finish_reason = FinishReason::kNone;
@@ -70,39 +36,29 @@ class Generator {
 
   Context& context() const { return *context_; }
   const GeneratorStats& stats() const { return stats_; }
-  std::span<const int32_t> prompt_tokens() const { return prompt_; }
-  std::span<const int32_t> tokens() const { return generated_; }
-  const std::string& text() const { return text_; }
+  std::span<const int32_t> prompt_tokens() const { return answer_.prompt(); }
+  std::span<const int32_t> tokens() const { return answer_.generated(); }
+  const std::string& text() const { return answer_.text(); }
 
  private:
   enum class State { kCreated, kStarted, kRunning, kFinished };
-  Generator() = default;
+  Generator(std::shared_ptr<Context> context, Answer answer);
   Status check_stop() const;
-  bool ends_answer(int32_t token) const;
   // Computes the logits for the next token: the prompt at first, then the last token.
   Status advance();
-  // Draws a token from the logits: where they lie, if that device and the options allow it.
-  Result<SampledToken> sample(std::span<const int32_t> history, int32_t position);
   // One event: computes, draws and renders a token, or ends the answer.
   Status step(TokenEvent* event);
-  // Ends the answer; the text that was held back is added to it and returned.
-  std::string_view end(FinishReason reason);
   Status fail(Status status);
-  TokenEvent finish(FinishReason reason);
+  // Notes the end of the answer.
+  void note_end();
 
   std::shared_ptr<Context> context_;
-  GeneratorOptions options_;
+  Answer answer_;
+  Sampler sampler_;
   State state_ = State::kCreated;
   std::atomic<bool> cancelled_{false};
   int64_t start_ns_ = 0;
   int64_t deadline_ns_ = 0;  // 0: none
-  std::vector<int32_t> prompt_;
-  std::vector<int32_t> generated_;
-  std::string text_;
-  std::optional<TokenStream> stream_;
-  FinishReason pending_ = FinishReason::kNone;  // becomes the next event
-  Sampler sampler_;
-  std::vector<TokenLogProb> alternatives_;
   GeneratorStats stats_;
 };
 

@@ -14,28 +14,42 @@ using test::Normals;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
+// Samples rows of logits, which lie with a gap between them and in another order than they are
+// sampled, in one call.
 class DeviceSampler {
  public:
   explicit DeviceSampler(int64_t n_vocab)
       : launch_(test::make_launch()),
-        logits_(n_vocab),
-        sample_(1),
-        scratch_(cuda_sample_scratch_bytes(n_vocab)) {}
+        n_vocab_(n_vocab),
+        logits_(kMaxSampleRows * stride()),
+        samples_(kMaxSampleRows),
+        scratch_(cuda_sample_scratch_bytes(n_vocab, kMaxSampleRows)) {}
 
-  CudaSample sample(const std::vector<float>& logits, const CudaSampling& sampling) {
+  std::vector<CudaSample> sample(const std::vector<std::vector<float>>& rows,
+                                 std::vector<CudaSampling> samplings) {
+    const auto n_rows = static_cast<int32_t>(rows.size());
+    std::vector<float> logits(static_cast<size_t>(logits_.size()), kNan);
+    for (int32_t i = 0; i < n_rows; ++i) {
+      CudaSampling& sampling = samplings[static_cast<size_t>(i)];
+      sampling.row = n_rows - 1 - i;
+      std::ranges::copy(rows[static_cast<size_t>(i)], logits.begin() + sampling.row * stride());
+    }
     logits_.upload(logits);
-    sample_.poison();
+    samples_.poison();
     scratch_.poison();
-    const cudaError_t error = cuda_sample(launch_, logits_.data(), logits_.size(), sampling,
-                                          sample_.data(), scratch_.data());
+    const cudaError_t error = cuda_sample(launch_, {logits_.data(), stride()}, n_vocab_, samplings,
+                                          samples_.data(), scratch_.data());
     REQUIRE_MESSAGE(error == cudaSuccess, cudaGetErrorString(error));
-    return sample_.download()[0];
+    return samples_.download();
   }
 
  private:
+  int64_t stride() const { return n_vocab_ + 3; }
+
   CudaLaunch launch_;
+  int64_t n_vocab_;
   DeviceArray<float> logits_;
-  DeviceArray<CudaSample> sample_;
+  DeviceArray<CudaSample> samples_;
   DeviceArray<uint8_t> scratch_;
 };
 
@@ -92,26 +106,39 @@ SamplingParams random_params(Normals& random, int64_t n_vocab) {
 }
 
 CudaSampling device_params(const SamplingParams& params, int32_t position) {
-  return {params.temperature, params.top_k, params.top_p, params.min_p,
+  return {0,
+          params.temperature,
+          params.top_k,
+          params.top_p,
+          params.min_p,
           uniform_at(params.seed, position)};
 }
 
-void compare(DeviceSampler& device, Sampler& host, const std::vector<float>& logits,
-             const SamplingParams& params, int32_t position) {
-  const Result<SampledToken> expected = host.sample(params, logits, {}, position);
-  const CudaSample found = device.sample(logits, device_params(params, position));
-  CAPTURE(logits.size());
-  CAPTURE(params.temperature);
-  CAPTURE(params.top_k);
-  CAPTURE(params.top_p);
-  CAPTURE(params.min_p);
-  CAPTURE(params.seed);
-  CAPTURE(position);
-  REQUIRE(found.nonfinite == (expected.ok() ? 0 : 1));
-  if (!expected.ok()) return;
-  REQUIRE(found.token == expected.value().token);
-  const double bound = 1e-5 + 1e-6 * std::fabs(expected.value().log_prob);
-  REQUIRE(std::fabs(found.log_prob - expected.value().log_prob) <= bound);
+// The rows' tokens are the host's. Position 0 has that of the first row, and so on.
+void compare(DeviceSampler& device, Sampler& host, const std::vector<std::vector<float>>& rows,
+             const std::vector<SamplingParams>& params) {
+  std::vector<CudaSampling> samplings;
+  for (size_t i = 0; i < rows.size(); ++i)
+    samplings.push_back(device_params(params[i], static_cast<int32_t>(i)));
+  const std::vector<CudaSample> samples = device.sample(rows, samplings);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const Result<SampledToken> expected =
+        host.sample(params[i], rows[i], {}, static_cast<int32_t>(i));
+    const CudaSample found = samples[i];
+    CAPTURE(rows[i].size());
+    CAPTURE(rows.size());
+    CAPTURE(i);
+    CAPTURE(params[i].temperature);
+    CAPTURE(params[i].top_k);
+    CAPTURE(params[i].top_p);
+    CAPTURE(params[i].min_p);
+    CAPTURE(params[i].seed);
+    REQUIRE(found.nonfinite == (expected.ok() ? 0 : 1));
+    if (!expected.ok()) continue;
+    REQUIRE(found.token == expected.value().token);
+    const double bound = 1e-5 + 1e-6 * std::fabs(expected.value().log_prob);
+    REQUIRE(std::fabs(found.log_prob - expected.value().log_prob) <= bound);
+  }
 }
 
 }  // namespace
@@ -133,11 +160,16 @@ TEST_CASE("sampling: the host's token for thousands of random rows") {
                                        {32000, 500},
                                        {128256, 120}}) {
     DeviceSampler device(vocabulary.n);
-    for (int i = 0; i < vocabulary.rows; ++i) {
-      const Row row = kRows[i % std::size(kRows)];
-      CAPTURE(static_cast<int>(row));
-      compare(device, host, random_logits(row, vocabulary.n, random),
-              random_params(random, vocabulary.n), i);
+    for (int i = 0; i < vocabulary.rows;) {
+      // From one row to as many as there can be, of all kinds.
+      const int n_rows = 1 + i % kMaxSampleRows;
+      std::vector<std::vector<float>> rows;
+      std::vector<SamplingParams> params;
+      for (int k = 0; k < n_rows; ++k, ++i) {
+        rows.push_back(random_logits(kRows[i % std::size(kRows)], vocabulary.n, random));
+        params.push_back(random_params(random, vocabulary.n));
+      }
+      compare(device, host, rows, params);
     }
   }
 }
@@ -157,7 +189,7 @@ TEST_CASE("sampling: NaN, infinities and rows without a token are told") {
     if (i % 4 == 3) logits[at] = -kInfinity;  // allowed
     SamplingParams params = random_params(random, n);
     if (i % 8 < 4) params.temperature = 0;
-    compare(device, host, logits, params, i);
+    compare(device, host, {logits, random.vector(n)}, {params, params});
   }
 }
 
@@ -221,17 +253,22 @@ TEST_CASE("sampling: timings" * doctest::skip()) {
   };
   for (const int64_t n : {32000, 128256}) {
     DeviceArray<float> logits(random_logits(Row::kPeaked, n, random));
-    DeviceArray<uint8_t> scratch(cuda_sample_scratch_bytes(n));
-    DeviceArray<CudaSample> sample(1);
+    DeviceArray<uint8_t> scratch(cuda_sample_scratch_bytes(n, kMaxSampleRows));
+    DeviceArray<CudaSample> samples(kMaxSampleRows);
     for (const Setting& setting :
-         {Setting{"greedy", {0, 0, 1, 0, 0.5f}}, Setting{"temperature", {0.8f, 0, 1, 0, 0.5f}},
-          Setting{"top-k", {0.8f, 40, 1, 0, 0.5f}},
-          Setting{"top-k, min-p, top-p", {0.8f, 40, 0.95f, 0.05f, 0.5f}}}) {
-      const double us = test::microseconds(50, [&](int) {
-        return cuda_sample(launch, logits.data(), n, setting.sampling, sample.data(),
-                           scratch.data());
-      });
-      std::printf("sample %6lld, %-20s %8.1f us\n", static_cast<long long>(n), setting.name, us);
+         {Setting{"greedy", {0, 0, 0, 1, 0, 0.5f}},
+          Setting{"temperature", {0, 0.8f, 0, 1, 0, 0.5f}},
+          Setting{"top-k", {0, 0.8f, 40, 1, 0, 0.5f}},
+          Setting{"top-k, min-p, top-p", {0, 0.8f, 40, 0.95f, 0.05f, 0.5f}}}) {
+      for (const int n_rows : {1, kMaxSampleRows}) {
+        const std::vector<CudaSampling> samplings(static_cast<size_t>(n_rows), setting.sampling);
+        const double us = test::microseconds(50, [&](int) {
+          return cuda_sample(launch, {logits.data(), n}, n, samplings, samples.data(),
+                             scratch.data());
+        });
+        std::printf("sample %6lld, %2d rows, %-20s %8.1f us\n", static_cast<long long>(n), n_rows,
+                    setting.name, us);
+      }
     }
   }
 }

@@ -96,12 +96,12 @@ cudaError_t cuda_log_probs(const CudaLaunch& launch, CudaRows, int64_t, const in
                            float*) {
   return launch_once(launch);
 }
-cudaError_t cuda_sample(const CudaLaunch& launch, const float*, int64_t, const CudaSampling&,
+cudaError_t cuda_sample(const CudaLaunch& launch, CudaRows, int64_t, std::span<const CudaSampling>,
                         CudaSample*, uint8_t*) {
   return launch_once(launch);
 }
-int64_t cuda_sample_scratch_bytes(int64_t n_vocab) {
-  return n_vocab * 8;
+int64_t cuda_sample_scratch_bytes(int64_t n_vocab, int64_t n_rows) {
+  return n_vocab * n_rows * 8;
 }
 cudaError_t cuda_pack_rows(const CudaLaunch& launch, WeightFormat, CudaFamily, const int8_t*,
                            const uint16_t*, int64_t, int64_t, int64_t, int64_t, uint8_t*,

@@ -223,25 +223,28 @@ Status CudaExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs
   return Status();
 }
 
-Result<DeviceSample> CudaExecutor::sample(int32_t row, const DeviceSampling& sampling) {
+Status CudaExecutor::sample(std::span<const DeviceSampling> samplings, DeviceSample* samples) {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
   FLEXQ_RETURN_IF_ERROR(settle());
-  CudaSampling params;
-  params.temperature = sampling.temperature;
-  params.top_k = sampling.top_k;
-  params.top_p = sampling.top_p;
-  params.min_p = sampling.min_p;
-  params.uniform = sampling.uniform;
-  FLEXQ_RETURN_IF_ERROR(
-      check(cuda_sample(launch_, rows_from(buffers_.logits, row).data, shape_.n_vocab, params,
-                        buffers_.sample, buffers_.scratch),
-            "sampling"));
-  FLEXQ_RETURN_IF_ERROR(to_host(host_.sample, buffers_.sample, sizeof(CudaSample)));
-  if (host_.sample->nonfinite != 0) {
-    return Status::error(StatusCode::kNonFinite,
-                         "sampling: expected finite logits, found NaN or infinity");
+  const auto n = static_cast<int64_t>(samplings.size());
+  CudaSampling params[kMaxSampleRows];
+  for (int64_t first = 0; first < n; first += kMaxSampleRows) {
+    const int64_t n_rows = std::min<int64_t>(kMaxSampleRows, n - first);
+    for (int64_t i = 0; i < n_rows; ++i) {
+      const DeviceSampling& from = samplings[static_cast<size_t>(first + i)];
+      params[i] = {from.row, from.temperature, from.top_k, from.top_p, from.min_p, from.uniform};
+    }
+    FLEXQ_RETURN_IF_ERROR(check(
+        cuda_sample(launch_, buffers_.logits, shape_.n_vocab, {params, static_cast<size_t>(n_rows)},
+                    buffers_.samples + first, buffers_.scratch),
+        "sampling"));
   }
-  return DeviceSample{host_.sample->token, host_.sample->log_prob};
+  FLEXQ_RETURN_IF_ERROR(to_host(host_.samples, buffers_.samples, n * int64_t{sizeof(CudaSample)}));
+  for (int64_t i = 0; i < n; ++i) {
+    const CudaSample& sample = host_.samples[i];
+    samples[i] = {sample.nonfinite != 0 ? -1 : sample.token, sample.log_prob};
+  }
+  return Status();
 }
 
 Result<const float*> CudaExecutor::logits_row(int32_t row) {

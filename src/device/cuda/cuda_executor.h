@@ -40,7 +40,7 @@ class CudaExecutor : public Executor {
   Result<int32_t> find_nonfinite(int32_t n_rows, bool with_hidden) override;
   Status log_probs(std::span<const int32_t> tokens, float* log_probs) override;
   bool can_sample() const override { return true; }
-  Result<DeviceSample> sample(int32_t row, const DeviceSampling& sampling) override;
+  Status sample(std::span<const DeviceSampling> samplings, DeviceSample* samples) override;
   Result<const float*> hidden_row(int32_t row) override;
   Result<const float*> logits_row(int32_t row) override;
   Status finish() override;

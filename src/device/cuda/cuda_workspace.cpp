@@ -28,7 +28,8 @@ int64_t most_scratch_bytes(const ExecutorShape& shape) {
                            {shape.n_embd, q_width},
                            {shape.n_ff, shape.n_embd},
                            {shape.n_embd, shape.n_ff}};
-  int64_t most = cuda_sample_scratch_bytes(shape.n_vocab);
+  int64_t most =
+      cuda_sample_scratch_bytes(shape.n_vocab, std::min<int64_t>(shape.n_outputs, kMaxSampleRows));
   for (int64_t n = 1; n <= shape.chunk_tokens; ++n) {
     for (const Shape& linear : linears) {
       most = std::max(most, cuda_linear_float_scratch_bytes(linear.n_rows, linear.n_cols, n));
@@ -81,7 +82,7 @@ Result<int64_t> carve_cuda_workspace(const ExecutorShape& shape, uint8_t* base,
   carver.take(out.flags, 2, outputs);
   carver.take(out.targets, 1, outputs);
   carver.take(out.log_probs, 1, outputs);
-  carver.take(out.sample, 1, 1);
+  carver.take(out.samples, 1, outputs);
   if (!carver.used().valid()) return too_large(shape);
   // Last, since only shapes whose rows fit memory may be multiplied by kernels' own formulas.
   out.scratch_bytes = most_scratch_bytes(shape);
@@ -101,7 +102,7 @@ Result<int64_t> carve_cuda_host_workspace(const ExecutorShape& shape, uint8_t* b
   carver.take(out.flags, 2, outputs);
   carver.take(out.targets, 1, outputs);
   carver.take(out.log_probs, 1, outputs);
-  carver.take(out.sample, 1, 1);
+  carver.take(out.samples, 1, outputs);
   carver.take(out.logits, outputs, shape.n_vocab);
   carver.take(out.hidden, outputs, shape.n_embd);
   if (!carver.used().valid()) return too_large(shape);
