@@ -601,6 +601,8 @@ FLEXQ_API flexq_status flexq_context_score(flexq_context* context, const int32_t
  * ------------------------------------------------------------------------------------------- */
 
 /* How the next token is drawn from logits. The stages, in this order:
+ *   0. format                only tokens that the answer's format allows exist for the other stages
+ *                            (see flexq_generator_options_set_format)
  *   1. logit bias            logit += bias
  *   2. penalties             over the tokens of prompt and answer (the last penalty_window):
  *                            logit > 0 ? logit / repetition : logit * repetition;
