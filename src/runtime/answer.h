@@ -108,7 +108,7 @@ class Answer {
   std::vector<int32_t> generated_;
   std::string text_;
   std::optional<TokenStream> stream_;
-  std::optional<JsonConstraint> json_;  // of AnswerFormat::kJson, once started
+  std::optional<JsonConstraint> json_;          // of AnswerFormat::kJson, once started
   FinishReason pending_ = FinishReason::kNone;  // becomes the next event
   FinishReason finish_reason_ = FinishReason::kNone;
   std::vector<TokenLogProb> alternatives_;

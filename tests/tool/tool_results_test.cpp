@@ -307,8 +307,7 @@ TEST_CASE("run: options that shape the answer") {
   }
   SUBCASE("JSON is whole, however few tokens there are") {
     for (const char* n : {"2", "3", "10", "40"}) {
-      const Json answer =
-          run_json({"run", bundle, "-p", "As JSON:", "--format", "json", "-n", n});
+      const Json answer = run_json({"run", bundle, "-p", "As JSON:", "--format", "json", "-n", n});
       CHECK(answer["finish_reason"] == "stop");
       const std::string object = answer["text"];
       CAPTURE(object);
