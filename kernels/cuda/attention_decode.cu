@@ -30,9 +30,10 @@ struct DeepRing {
   static constexpr int kTiles = 6;
   static constexpr int kCtas = 2;
 };
+template <int kDim>
 struct ShallowRing {
   static constexpr int kTiles = 3;
-  static constexpr int kCtas = 4;
+  static constexpr int kCtas = kDim == 256 ? 2 : 4;  // what the registers allow
 };
 
 struct DecodeArgs {
@@ -406,7 +407,7 @@ cudaError_t launch_decode(const CudaLaunch& where, int32_t n_tokens, const Decod
                   static_cast<unsigned>(args.rows.kv.n_kv_heads));
   const bool at_once = int64_t{grid.x} * grid.y <= int64_t{DeepRing::kCtas} * where.n_sms;
   return at_once ? launch_ring<kDim, kInt8, DeepRing>(where, grid, args)
-                 : launch_ring<kDim, kInt8, ShallowRing>(where, grid, args);
+                 : launch_ring<kDim, kInt8, ShallowRing<kDim>>(where, grid, args);
 }
 
 template <int kDim>
