@@ -694,7 +694,8 @@ FLEXQ_API flexq_status flexq_generator_options_set_log_probs(flexq_generator_opt
  * max_tokens or the context length is near; only a cancel, a deadline, a stop string and an error
  * cut it off; end tokens and stop tokens do not. Strings are valid UTF-8, without escapes of
  * surrogates; nesting is at most 64 deep; a number has at most 64 digits and 2 of an exponent, so
- * that every parser takes it; keys may repeat. Errors: UNSUPPORTED_VALUE. When the answer starts:
+ * that every parser takes it; whitespace is one blank, or 1 or 2 line breaks and an indentation of
+ * at most 4 blanks a level; keys may repeat. Errors: UNSUPPORTED_VALUE. When the answer starts:
  * NOT_FOUND (no tokenizer), UNSUPPORTED_MODEL (one without a token for a byte that an object may be
  * closed with; the message says which), INVALID_ARGUMENT (room for fewer than 2 tokens). */
 FLEXQ_API flexq_status flexq_generator_options_set_format(flexq_generator_options* options,
