@@ -173,7 +173,7 @@ void add_directory_seeds(Seeds& seeds, const BundleDirectory& valid) {
   std::string signature = "\x04" + text_of(std::span(signed_front).subspan(96, 96));
   seeds[prefix + "valid_signature"] = signature + text_of(directory);
   signature.back() = static_cast<char>(signature.back() ^ 1);
-  seeds[prefix + "refused_signature"] = signature + text_of(directory);
+  seeds[prefix + "refused_signature"] = signature + text_of(directory).substr(0, 64);
   std::string wild = "\x01" + text_of(directory);
   for (size_t i = 5; i + 4 < wild.size(); i += 64)
     wild.replace(i, 4, "\xff\xff\xff\x7f");
