@@ -859,12 +859,12 @@ FLEXQ_API flexq_status flexq_bundle_open(flexq_source* source, flexq_bundle** bu
 FLEXQ_API void flexq_bundle_release(flexq_bundle* bundle);
 
 /* What the bundle says, as one JSON object: format_version, signature (null, or algorithm and
- * key_id: see flexq_bundle_signer), architecture, quantization (policy,
- * group_size, layers), size_bytes, bits_per_weight (as stored), tokenizer, provenance. Where there
- * was a calibration text, provenance has "calibration" (what it was and what came out for every
- * policy) and "evidence" per linear layer: of 6-bit activations there alone "kl_a6" (divergence of
- * the logits, nats per token, by which "auto" chooses), "nll_rise_a6" (rise of the mean negative
- * log likelihood), "expected_rise_a6" (the same to expect over texts), "output_error_a6" (relative
+ * key_id: see flexq_bundle_signer), architecture, quantization (policy, group_size, layers),
+ * size_bytes, bits_per_weight (as stored), tokenizer, provenance. Where there was a calibration
+ * text, provenance has "calibration" (what it was and what came out for every policy) and
+ * "evidence" per linear layer: of 6-bit activations there alone "kl_a6" (divergence of the logits,
+ * nats per token, by which "auto" chooses), "nll_rise_a6" (rise of the mean negative log
+ * likelihood), "expected_rise_a6" (the same to expect over texts), "output_error_a6" (relative
  * squared error of the layer's output); and "input_max" with the largest input of every group of
  * 128. */
 FLEXQ_API flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text, int64_t capacity,
