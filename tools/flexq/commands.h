@@ -11,6 +11,7 @@ void add_inspect_command(CLI::App& parent, Work& selected);
 void add_verify_command(CLI::App& parent, Work& selected);
 void add_run_command(CLI::App& parent, Work& selected);
 void add_chat_command(CLI::App& parent, Work& selected);
+void add_serve_command(CLI::App& parent, Work& selected);
 void add_tokenize_command(CLI::App& parent, Work& selected);
 void add_perplexity_command(CLI::App& parent, Work& selected);     // parent: eval
 void add_choice_command(CLI::App& parent, Work& selected);         // parent: eval

@@ -48,6 +48,7 @@ int run_tool(int argc, char** argv) {
   add_verify_command(app, selected);
   add_run_command(app, selected);
   add_chat_command(app, selected);
+  add_serve_command(app, selected);
   add_tokenize_command(app, selected);
   CLI::App* eval = app.add_subcommand("eval", "Measure accuracy");
   eval->require_subcommand(1);
