@@ -601,6 +601,8 @@ FLEXQ_API flexq_status flexq_context_score(flexq_context* context, const int32_t
  * ------------------------------------------------------------------------------------------- */
 
 /* How the next token is drawn from logits. The stages, in this order:
+ *   0. format                only tokens that the answer's format allows exist for the other stages
+ *                            (see flexq_generator_options_set_format)
  *   1. logit bias            logit += bias
  *   2. penalties             over the tokens of prompt and answer (the last penalty_window):
  *                            logit > 0 ? logit / repetition : logit * repetition;
@@ -690,9 +692,11 @@ FLEXQ_API flexq_status flexq_generator_options_set_log_probs(flexq_generator_opt
  * whole. Only tokens that go on with it are drawn, from the rest as if nothing else existed; the
  * answer ends (FLEXQ_FINISH_STOP) with the object's closing brace. It is closed in time where
  * max_tokens or the context length is near; only a cancel, a deadline, a stop string and an error
- * cut it off. Nesting is at most 64 deep. Errors: UNSUPPORTED_VALUE. When the answer starts:
- * NOT_FOUND (no tokenizer), UNSUPPORTED_MODEL (a tokenizer that cannot spell every byte, or whose
- * invisible tokens would be all that is left), INVALID_ARGUMENT (room for fewer than 2 tokens). */
+ * cut it off; end tokens and stop tokens do not. Strings are valid UTF-8, without escapes of
+ * surrogates; nesting is at most 64 deep; a number has at most 64 digits and 2 of an exponent, so
+ * that every parser takes it; keys may repeat. Errors: UNSUPPORTED_VALUE. When the answer starts:
+ * NOT_FOUND (no tokenizer), UNSUPPORTED_MODEL (one without a token for a byte that an object may be
+ * closed with; the message says which), INVALID_ARGUMENT (room for fewer than 2 tokens). */
 FLEXQ_API flexq_status flexq_generator_options_set_format(flexq_generator_options* options,
                                                           const char* format);
 /* For requests to an engine (a generator ignores it): -100 .. 100, default 0. See flexq_engine. */
@@ -720,7 +724,7 @@ FLEXQ_API flexq_status flexq_generator_start_tokens(flexq_generator* generator,
 
 enum {
   FLEXQ_FINISH_NONE = 0,      /* still running */
-  FLEXQ_FINISH_STOP = 1,      /* an end token or a stop string */
+  FLEXQ_FINISH_STOP = 1,      /* an end token, a stop string, the end of an answer in JSON */
   FLEXQ_FINISH_LENGTH = 2,    /* max_tokens, or the context is full */
   FLEXQ_FINISH_CANCELLED = 3, /* flexq_generator_cancel, or a callback that returned non-zero */
   FLEXQ_FINISH_DEADLINE = 4,

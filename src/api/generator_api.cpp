@@ -122,6 +122,22 @@ flexq_status flexq_generator_options_set_log_probs(flexq_generator_options* opti
                     n_alternatives, "log-probability alternatives");
 }
 
+flexq_status flexq_generator_options_set_format(flexq_generator_options* options,
+                                                const char* format) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(options);
+    FLEXQ_REQUIRE(format);
+    const std::string_view name = format;
+    if (name != "text" && name != "json") {
+      return Status::error(StatusCode::kUnsupportedValue,
+                           "format: expected text or json, found \"%.100s\"", format);
+    }
+    options->options.format =
+        name == "json" ? flexq::AnswerFormat::kJson : flexq::AnswerFormat::kText;
+    return Status();
+  });
+}
+
 flexq_status flexq_generator_options_set_priority(flexq_generator_options* options,
                                                   int32_t priority) {
   return set_option(options, &flexq::GeneratorOptions::priority, -100, 100, priority, "priority");

@@ -48,6 +48,14 @@ Status Answer::check_prompt(std::span<const int32_t> history,
 
 Status Answer::start(std::span<const int32_t> history, std::span<const int32_t> prompt) {
   FLEXQ_RETURN_IF_ERROR(check_prompt(history, prompt));
+  std::optional<JsonConstraint> json;
+  if (options_.format == AnswerFormat::kJson) {
+    // A prompt that fills the context still gets the token after it.
+    const auto n_before = static_cast<int64_t>(history.size() + prompt.size());
+    int64_t room_tokens = std::max<int64_t>(context_tokens_ - n_before, 1);
+    if (options_.max_tokens > 0) room_tokens = std::min<int64_t>(room_tokens, options_.max_tokens);
+    FLEXQ_ASSIGN_OR_RETURN(json, JsonConstraint::create(model_->tokenizer, n_vocab_, room_tokens));
+  }
   std::vector<int32_t> kept(prompt.begin(), prompt.end());
   if (model_->tokenizer != nullptr) {
     // The stream needs everything before the answer, history included. Ids that the model has but
@@ -61,14 +69,17 @@ Status Answer::start(std::span<const int32_t> history, std::span<const int32_t> 
     }
     FLEXQ_ASSIGN_OR_RETURN(TokenStream stream,
                            TokenStream::create(model_->tokenizer, before, options_.stop_strings));
+    if (json) stream.drop_unfinished();
     stream_.emplace(std::move(stream));
   }
+  json_ = std::move(json);
   prompt_ = std::move(kept);
   return Status();
 }
 
 bool Answer::ends_answer(int32_t token) const {
-  if (options_.ignore_end) return false;
+  // An object ends with its brace: a token that it goes on with is no end, whatever else it is.
+  if (options_.ignore_end || json_) return false;
   const std::vector<int32_t>& stops = options_.stop_tokens;
   return model_->is_end_token(token) || std::find(stops.begin(), stops.end(), token) != stops.end();
 }
@@ -79,8 +90,9 @@ Result<SampledToken> Answer::draw(Context& context, int32_t row, std::span<const
   if (sampled_by_device(context)) return context.sample(row, options_.sampling, position);
   FLEXQ_ASSIGN_OR_RETURN(const float* values, context.logits_row(row));
   const std::span<const float> logits(values, static_cast<size_t>(n_vocab_));
+  const auto allowed = json_ ? json_->allowed() : std::span<const uint64_t>();
   FLEXQ_ASSIGN_OR_RETURN(const SampledToken sampled,
-                         sampler.sample(options_.sampling, logits, history, position));
+                         sampler.sample(options_.sampling, logits, history, position, allowed));
   if (options_.n_alternatives > 0) {
     sampler.most_probable(logits, options_.n_alternatives, alternatives_);
   }
@@ -102,8 +114,9 @@ Status Answer::take(const SampledToken& sampled, int32_t position, TokenEvent* e
     FLEXQ_ASSIGN_OR_RETURN(event->text, stream_->push(token));
     text_ += event->text;
   }
+  if (json_) json_->accept(token);
   const auto n_generated = static_cast<int64_t>(generated_.size());
-  if (stream_ && stream_->stopped()) {
+  if ((stream_ && stream_->stopped()) || (json_ && json_->complete())) {
     pending_ = FinishReason::kStop;
   } else if (n_generated == options_.max_tokens || position + 1 >= context_tokens_) {
     pending_ = FinishReason::kLength;

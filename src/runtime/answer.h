@@ -12,10 +12,14 @@
 
 #include "base/status.h"
 #include "runtime/context.h"
+#include "runtime/json_constraint.h"
 #include "runtime/sampler.h"
 #include "text/token_stream.h"
 
 namespace flexq {
+
+// What an answer must be: the names of flexq_generator_options_set_format.
+enum class AnswerFormat : int32_t { kText, kJson };
 
 struct GeneratorOptions {
   int32_t sequence = 0;      // of a generator
@@ -27,6 +31,7 @@ struct GeneratorOptions {
   bool ignore_end = false;           // neither end tokens nor stop tokens end it
   int64_t deadline_ms = 0;           // 0: none
   int32_t n_alternatives = 0;        // log-probabilities per token
+  AnswerFormat format = AnswerFormat::kText;
 };
 
 // The numbers of FLEXQ_FINISH_*.
@@ -59,12 +64,13 @@ class Answer {
   static Result<Answer> create(std::shared_ptr<const LoadedModel> model, const ExecutorShape& shape,
                                GeneratorOptions options);
 
-  // history: what the sequence holds before the prompt. kInvalidArgument, kContextFull.
+  // history: what the sequence holds before the prompt. kInvalidArgument, kContextFull; errors of
+  // JsonConstraint::create().
   Status start(std::span<const int32_t> history, std::span<const int32_t> prompt);
 
   // Whether the device can draw the next token without the host.
   bool sampled_by_device(const Context& context) const {
-    return options_.n_alternatives == 0 && context.can_sample(options_.sampling);
+    return options_.n_alternatives == 0 && !json_ && context.can_sample(options_.sampling);
   }
   // Draws the next token from an output row of the context's last decode: where the logits lie, if
   // that device and the options allow it, else with `sampler`. history: all tokens of the sequence.
@@ -73,7 +79,8 @@ class Answer {
   // Makes the event of a token that was drawn for `position`, the last one where it ends the
   // answer.
   Status take(const SampledToken& sampled, int32_t position, TokenEvent* event);
-  // What ends the answer without another token, if something does: a stop string or the length.
+  // What ends the answer without another token, if something does: a stop string, the closing brace
+  // or the length.
   FinishReason pending() const { return pending_; }
   // Takes back the tokens behind the first n_tokens; not their text.
   void truncate(size_t n_tokens) { generated_.resize(n_tokens); }
@@ -101,6 +108,7 @@ class Answer {
   std::vector<int32_t> generated_;
   std::string text_;
   std::optional<TokenStream> stream_;
+  std::optional<JsonConstraint> json_;          // of AnswerFormat::kJson, once started
   FinishReason pending_ = FinishReason::kNone;  // becomes the next event
   FinishReason finish_reason_ = FinishReason::kNone;
   std::vector<TokenLogProb> alternatives_;

@@ -126,7 +126,8 @@ int32_t Sampler::draw(float uniform) {
 }
 
 Result<SampledToken> Sampler::sample(const SamplingParams& params, std::span<const float> logits,
-                                     std::span<const int32_t> history, int32_t position) {
+                                     std::span<const int32_t> history, int32_t position,
+                                     std::span<const uint64_t> allowed) {
   const DefaultFloatingPoint environment;
   candidates_.clear();
   for (size_t i = 0; i < logits.size(); ++i) {
@@ -140,8 +141,17 @@ Result<SampledToken> Sampler::sample(const SamplingParams& params, std::span<con
   }
   FLEXQ_RETURN_IF_ERROR(apply_bias(params));
   if (params.penalizes()) apply_penalties(params, history);
+  if (!allowed.empty()) {
+    // Bias and penalties find a token by its place, so what is not allowed leaves after them. That
+    // is as good as before: neither looks from one token at another.
+    std::erase_if(candidates_, [allowed](const Candidate& candidate) {
+      const auto token = static_cast<size_t>(candidate.token);
+      return (allowed[token / 64] >> (token % 64) & 1) == 0;
+    });
+  }
 
-  const Candidate best = *std::min_element(candidates_.begin(), candidates_.end(), kMoreProbable);
+  const auto place = std::min_element(candidates_.begin(), candidates_.end(), kMoreProbable);
+  const Candidate best = place != candidates_.end() ? *place : Candidate{-INFINITY, -1};
   if (!(best.logit > -INFINITY)) {
     return Status::error(StatusCode::kNonFinite,
                          "sampling: expected at least one token that is "

@@ -44,11 +44,13 @@ class Sampler {
   // For logits of n_vocab tokens and penalties over at most n_history of them.
   void reserve(int32_t n_vocab, int32_t n_history);
 
-  // history: tokens that penalties look at, oldest first; position: that of the new token.
+  // history: tokens that penalties look at, oldest first; position: that of the new token; allowed:
+  // bit t % 64 of word t / 64 says whether token t exists for all stages, empty: every one does.
   // kNonFinite for NaN, +infinity (in the logits, or made by bias and penalties), or when every
   // token is forbidden; kInvalidArgument for a bias outside the vocabulary.
   Result<SampledToken> sample(const SamplingParams& params, std::span<const float> logits,
-                              std::span<const int32_t> history, int32_t position);
+                              std::span<const int32_t> history, int32_t position,
+                              std::span<const uint64_t> allowed = {});
 
   // The n most probable tokens under the untouched logits, most probable first.
   void most_probable(std::span<const float> logits, int32_t n, std::vector<TokenLogProb>& out);

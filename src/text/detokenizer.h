@@ -25,6 +25,9 @@ class Detokenizer {
   // be used on: the next id continues the text.
   void finish(std::string& text);
 
+  // Forgets the bytes still held back: the next id begins a character of its own.
+  void drop_unfinished() { n_pending_ = 0; }
+
  private:
   void push_byte(char byte, std::string& text);
 

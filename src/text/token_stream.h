@@ -25,6 +25,10 @@ class TokenStream {
                                     std::span<const int32_t> prompt = {},
                                     std::span<const std::string> stop_strings = {});
 
+  // Before the first push: a character that the prompt ends within is left to the prompt, where
+  // decode() shows it as U+FFFD unless the next token completes it.
+  void drop_unfinished() { detokenizer_.drop_unfinished(); }
+
   // The text that `id` makes certain, possibly empty; the view is valid until the next call.
   // After a stop string was found nothing more comes. kInvalidArgument for an id outside the
   // vocabulary, which changes nothing.

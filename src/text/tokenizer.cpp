@@ -5,6 +5,7 @@
 #include "text/byte_level_encoder.h"
 #include "text/character_encoder.h"
 #include "text/detokenizer.h"
+#include "text/json_vocabulary.h"
 #include "text/prefix_matcher.h"
 #include "text/sentencepiece_encoder.h"
 
@@ -158,6 +159,12 @@ std::string_view Tokenizer::piece_bytes(int32_t id) const {
   const size_t i = static_cast<size_t>(id);
   const uint32_t begin = i == 0 ? 0 : rendered_ends_[i - 1];
   return std::string_view(rendered_).substr(begin, rendered_ends_[i] - begin);
+}
+
+const JsonVocabulary& Tokenizer::json_vocabulary() const {
+  const std::lock_guard lock(json_mutex_);
+  if (json_vocabulary_ == nullptr) json_vocabulary_ = std::make_unique<JsonVocabulary>(*this);
+  return *json_vocabulary_;
 }
 
 int32_t Tokenizer::id_of(std::string_view piece) const {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
@@ -37,6 +38,7 @@ struct EncodeCounters {
 
 class TextEncoder;  // text_encoder.h: the part that differs between kinds of tokenizers
 class PrefixMatcher;
+class JsonVocabulary;
 
 // Immutable: any number of threads may use one tokenizer at the same time.
 class Tokenizer {
@@ -83,6 +85,9 @@ class Tokenizer {
   // spaces; control and byte pieces included), or -1.
   int32_t id_of(std::string_view piece) const;
 
+  // Which tokens go on with a JSON object; made by the first call. Lives as long as the tokenizer.
+  const JsonVocabulary& json_vocabulary() const;
+
   int32_t n_vocab() const { return data_.n_vocab(); }
   int32_t bos_id() const { return data_.bos_id; }  // -1: none, as for the other special ids
   int32_t eos_id() const { return data_.eos_id; }
@@ -102,6 +107,8 @@ class Tokenizer {
   std::vector<uint32_t> rendered_ends_;  // (n_vocab)
   std::unique_ptr<const PrefixMatcher> control_pieces_;
   std::unique_ptr<const TextEncoder> encoder_;
+  mutable std::mutex json_mutex_;
+  mutable std::unique_ptr<const JsonVocabulary> json_vocabulary_;  // under json_mutex_
 };
 
 }  // namespace flexq

@@ -263,6 +263,32 @@ TEST_CASE("stop strings end the text before them, wherever token borders lie") {
   CHECK(text_of(run({"never in the text"})) == text);
 }
 
+TEST_CASE("an answer in JSON is closed in time") {
+  const Model model = load_model(stories_bundle());
+  const Context context = make_context(model);
+  for (const int32_t max_tokens : {2, 3, 20}) {
+    const Generator generator = started(context, kPrompt, [&](flexq_generator_options* options) {
+      REQUIRE_OK(flexq_generator_options_set_max_tokens(options, max_tokens));
+      REQUIRE_OK(flexq_generator_options_set_format(options, "json"));
+    });
+    const std::vector<RecordedEvent> events = pull_all(generator);
+    CHECK(events.back().finish_reason == FLEXQ_FINISH_STOP);
+    CHECK(static_cast<int32_t>(events.size()) <= max_tokens + 1);
+    const std::string text = joined_text(events);
+    CAPTURE(text);
+    CHECK(text == text_of(generator));
+    CHECK(text[text.find_first_not_of(' ')] == '{');
+    CHECK(text.back() == '}');
+  }
+  GeneratorOptions options;
+  REQUIRE_OK(flexq_generator_options_create(options.out()));
+  REQUIRE_OK(flexq_generator_options_set_max_tokens(options, 1));
+  REQUIRE_OK(flexq_generator_options_set_format(options, "json"));
+  Generator generator;
+  REQUIRE_OK(flexq_generator_create(context, options, generator.out()));
+  CHECK_ERROR(start(generator, kPrompt), "INVALID_ARGUMENT", "at least 2 tokens, found 1");
+}
+
 TEST_CASE("a callback that returns non-zero stops the answer and nothing else") {
   const Model model = load_model(stories_bundle());
   const Context context = make_context(model);

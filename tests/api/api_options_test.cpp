@@ -80,6 +80,14 @@ TEST_CASE("setters refuse what is out of range and take both ends of it") {
                        {0, 1});
   check_range<int32_t>("alternatives", count_setter(flexq_generator_options_set_log_probs),
                        {-1, 21, kMax}, {0, 20});
+  check_range<int32_t>("priority", count_setter(flexq_generator_options_set_priority),
+                       {-101, 101, kMax}, {-100, 0, 100});
+  CHECK_INVALID(flexq_generator_options_set_format(nullptr, "json"), "options");
+  CHECK_INVALID(flexq_generator_options_set_format(g, nullptr), "format");
+  for (const char* format : {"", "yaml", "JSON", "json "})
+    CHECK_ERROR(flexq_generator_options_set_format(g, format), "UNSUPPORTED_VALUE", format);
+  for (const char* format : {"json", "text"})
+    CHECK(flexq_generator_options_set_format(g, format) == FLEXQ_OK);
   CHECK_INVALID(flexq_generator_options_set_deadline(nullptr, 1), "options");
   check_range<int64_t>("deadline",
                        [&](int64_t v) { return flexq_generator_options_set_deadline(g, v); },

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/json.h"
+#include "text/json_vocabulary.h"
 #include "text/token_stream.h"
 #include "text/tokenizer_segment.h"
 #include "text/utf8.h"
@@ -22,6 +24,37 @@ constexpr std::string_view kTexts[] = {
 // bytes for each byte that is no character.
 double max_symbols(std::string_view text) {
   return 3.0 * static_cast<double>(text.size()) + 8.0;
+}
+
+// Answers kept to JSON, of the first and of the last tokens allowed: what is streamed is an object.
+void use_json(const std::shared_ptr<const Tokenizer>& tokenizer) {
+  const JsonVocabulary& vocabulary = tokenizer->json_vocabulary();
+  if (!vocabulary.check_closing(tokenizer->n_vocab()).ok()) return;
+  std::vector<JsonAutomaton> states(vocabulary.n_states());
+  std::vector<uint64_t> allowed((static_cast<size_t>(tokenizer->n_vocab()) + 63) / 64);
+  for (const bool from_end : {false, true}) {
+    auto stream = TokenStream::create(tokenizer);
+    FUZZ_REQUIRE(stream.ok(), stream.status().message());
+    std::string streamed;
+    states[0] = JsonAutomaton();
+    for (int64_t remaining = 12; !states[0].complete(); --remaining) {
+      const JsonAutomaton state = states[0];
+      vocabulary.allow(states, remaining - 1, allowed);
+      int32_t token = -1;
+      for (int32_t id = 0; id < tokenizer->n_vocab() && (token < 0 || from_end); ++id) {
+        if ((allowed[static_cast<size_t>(id) / 64] >> (id % 64) & 1) != 0) token = id;
+      }
+      FUZZ_REQUIRE(remaining > 0 && token >= 0, streamed);
+      states[0] = state;
+      for (const char byte : tokenizer->piece_bytes(token))
+        FUZZ_REQUIRE(states[0].accept(static_cast<uint8_t>(byte)), streamed);
+      const auto part = stream->push(token);
+      FUZZ_REQUIRE(part.ok(), part.status().message());
+      streamed += *part;
+    }
+    streamed += stream->finish();
+    FUZZ_REQUIRE(Json::parse(streamed, nullptr, false).is_object(), streamed);
+  }
 }
 
 }  // namespace
@@ -71,6 +104,7 @@ bool use_tokenizer(Result<TokenizerData> data) {
     use_text(*tokenizer, text, {.add_bos = true, .parse_special = text.size() % 2 == 0});
   for (int32_t id = -1; id <= std::min((*tokenizer)->n_vocab(), 300); ++id)
     (*tokenizer)->id_of((*tokenizer)->piece_bytes(id));
+  use_json(*tokenizer);
   return true;
 }
 

@@ -9,7 +9,7 @@
 namespace flexq::test {
 
 // Builds the tokenizer of data that a reader accepted, writes it as a bundle's section and reads it
-// again, and runs a few texts through it. False where the reader refused.
+// again, and runs a few texts through it, and answers in JSON. False where the reader refused.
 bool use_tokenizer(Result<TokenizerData> data);
 
 // Encodes and decodes, whole and streamed; what comes out fits together. False when the

@@ -97,6 +97,36 @@ TEST_CASE("decoding allocates nothing") {
   }
 }
 
+TEST_CASE("keeping an answer to JSON allocates nothing") {
+  const TemporaryDirectory directory;
+  write_synthetic_checkpoint(directory.path(), {});
+  const auto model = open_test_model(directory.path());
+  constexpr int32_t kTokens = 64;
+  auto constraint = value_of(JsonConstraint::create(model->tokenizer, 320, kTokens));
+  Sampler sampler;
+  sampler.reserve(320, 64);
+  SamplingParams sampling;
+  sampling.temperature = 1.0f;
+  sampling.top_k = 40;
+  sampling.repetition_penalty = 1.1f;
+  const std::vector<float> logits(320, 0.0f);
+  const std::vector<int32_t> history = random_tokens(20, 320, 7);
+
+  const int64_t before = n_allocations.load();
+  bool all_ok = true;
+  int32_t n_tokens = 0;
+  while (all_ok && !constraint.complete()) {
+    const auto token = sampler.sample(sampling, logits, history, n_tokens++, constraint.allowed());
+    all_ok = token.ok();
+    if (all_ok) constraint.accept(token->token);
+  }
+  const int64_t after = n_allocations.load();
+  CHECK(all_ok);
+  CHECK(n_tokens > 8);
+  CHECK(n_tokens <= kTokens);
+  CHECK(after - before == 0);
+}
+
 TEST_CASE("the counter of this program counts") {
   const int64_t before = n_allocations.load();
   const auto made = std::make_unique<std::vector<int>>(10);

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <numeric>
 #include <random>
 #include <set>
 #include <vector>
@@ -46,9 +47,31 @@ class CacheModel {
       return status.code();
     }
     held.insert(held.end(), tokens.begin(), tokens.end());
-    for (size_t p = old_length; p < held.size(); ++p)
+    for (size_t p = old_length; p < held.size(); ++p) {
+      published_.erase(page_of(sequence, p / static_cast<size_t>(page_tokens_)));
       *slot_of(sequence, p) = held[p];
+    }
     return StatusCode::kOk;
+  }
+
+  void publish(int32_t sequence) {
+    cache_.publish(sequence);
+    for (size_t i = 0; i < length(sequence) / static_cast<size_t>(page_tokens_); ++i)
+      published_.insert(page_of(sequence, i));
+  }
+
+  // Empties the sequence and begins it with what is there of `tokens`. Returns how much that was.
+  size_t adopt(int32_t sequence, const std::vector<int32_t>& tokens) {
+    rewind(sequence, 0);
+    const int32_t found = cache_.find_prefix(tokens);
+    const int32_t adopted = cache_.adopt_prefix(sequence, tokens);
+    CHECK(found == adopted);
+    CHECK(adopted % page_tokens_ == 0);
+    CHECK(adopted < static_cast<int32_t>(tokens.size()));
+    for (size_t s = 0; s < expected_.size(); ++s)
+      CHECK(static_cast<size_t>(adopted) >= published_in_common(static_cast<int32_t>(s), tokens));
+    expected_[static_cast<size_t>(sequence)].assign(tokens.begin(), tokens.begin() + adopted);
+    return static_cast<size_t>(adopted);
   }
 
   void rewind(int32_t sequence, size_t n_tokens) {
@@ -107,9 +130,23 @@ class CacheModel {
     const size_t old_length = length(sequence);
     const size_t fresh = n_pages_of(old_length + n_new) - n_pages_of(old_length);
     const bool partial = old_length % static_cast<size_t>(page_tokens_) != 0;
-    const bool shared =
-        partial && all_pages().count(page_of(sequence, n_pages_of(old_length) - 1)) > 1;
-    return fresh + (n_new > 0 && shared ? 1 : 0);
+    if (!partial) return fresh;
+    const int32_t last = page_of(sequence, n_pages_of(old_length) - 1);
+    const bool fixed = all_pages().count(last) > 1 || published_.contains(last);
+    return fresh + (n_new > 0 && fixed ? 1 : 0);
+  }
+  // Whole pages, fewer than all tokens, that a sequence has published and `tokens` begin with.
+  size_t published_in_common(int32_t sequence, const std::vector<int32_t>& tokens) const {
+    const auto page_tokens = static_cast<size_t>(page_tokens_);
+    const std::vector<int32_t>& held = expected_[static_cast<size_t>(sequence)];
+    size_t n = 0;
+    while (n + page_tokens <= held.size() && n + page_tokens < tokens.size() &&
+           published_.contains(page_of(sequence, n / page_tokens)) &&
+           std::equal(held.begin() + static_cast<ptrdiff_t>(n),
+                      held.begin() + static_cast<ptrdiff_t>(n + page_tokens),
+                      tokens.begin() + static_cast<ptrdiff_t>(n)))
+      n += page_tokens;
+    return n;
   }
 
   int32_t context_tokens_;
@@ -117,6 +154,7 @@ class CacheModel {
   int32_t pages_per_sequence_;
   KvCache cache_;
   std::vector<int32_t> memory_;  // (n_pages, page_tokens)
+  std::set<int32_t> published_;  // pages
   std::vector<std::vector<int32_t>> expected_;
 };
 
@@ -164,6 +202,81 @@ TEST_CASE("kv cache: random operations against plain lists of tokens") {
     CHECK(model.cache().pages_used() == 0);
   }
   CHECK(n_full > 500);
+}
+
+TEST_CASE("kv cache: published pages are found, shared, copied before a write and given up last") {
+  const Sizes sizes[] = {{4, 64, 4, 40}, {6, 40, 4, 14}, {3, 16, 16, 2}, {4, 12, 1, 20}};
+  std::mt19937 random(12);
+  const auto below = [&](size_t n) { return random() % n; };
+  size_t n_adopted = 0;
+  int n_full = 0;
+  for (const Sizes& size : sizes) {
+    CacheModel model(size.n_sequences, size.context_tokens, size.page_tokens, size.n_pages);
+    // Texts of one token but for where they end, so that many begin alike.
+    const auto any_tokens = [&](size_t n) {
+      std::vector<int32_t> tokens(n, 7);
+      for (size_t i = 0; i < std::min<size_t>(n, 3); ++i)
+        tokens[n - 1 - i] = static_cast<int32_t>(below(3));
+      return tokens;
+    };
+    for (int step = 0; step < 4000; ++step) {
+      const auto sequence = static_cast<int32_t>(below(static_cast<size_t>(size.n_sequences)));
+      switch (below(8)) {
+        case 0:
+          model.fork(sequence, static_cast<int32_t>(below(static_cast<size_t>(size.n_sequences))));
+          break;
+        case 1:
+          model.rewind(sequence, below(model.length(sequence) + 1));
+          break;
+        case 2:
+          n_adopted += model.adopt(sequence, any_tokens(1 + below(30)));
+          break;
+        case 3:
+        case 4:
+          model.publish(sequence);
+          break;
+        default:
+          if (model.append(sequence, any_tokens(1 + below(12))) == StatusCode::kContextFull)
+            ++n_full;
+      }
+      model.check();
+    }
+    for (int32_t s = 0; s < size.n_sequences; ++s)
+      model.rewind(s, 0);
+    CHECK(model.cache().pages_used() == 0);
+    CHECK(model.cache().pages_available() == size.n_pages);
+    CHECK(model.cache().pages_cached() > 0);
+  }
+  CHECK(n_adopted > 2000);
+  CHECK(n_full > 200);
+}
+
+TEST_CASE("kv cache: the least recently held pages are given up first, those behind others first") {
+  const auto copy = [](int32_t, int32_t) { return Status(); };
+  KvCache cache(2, 64, 4, 6);
+  const auto tokens_from = [](int32_t first, size_t n) {
+    std::vector<int32_t> tokens(n);
+    std::iota(tokens.begin(), tokens.end(), first);
+    return tokens;
+  };
+  const auto fill = [&](int32_t first, size_t n) {
+    REQUIRE(cache.append(0, tokens_from(first, n), copy).ok());
+    cache.publish(0);
+    cache.rewind(0, 0);
+  };
+  fill(100, 12);
+  fill(200, 8);
+  CHECK(cache.pages_cached() == 5);
+  CHECK(cache.find_prefix(tokens_from(100, 13)) == 12);
+  CHECK(cache.find_prefix(tokens_from(100, 12)) == 8);  // one token is left to compute
+  fill(300, 8);                                         // needs one more than are free
+  CHECK(cache.find_prefix(tokens_from(100, 13)) == 8);
+  CHECK(cache.adopt_prefix(1, tokens_from(100, 9)) == 8);  // held now, so 200 is older
+  cache.rewind(1, 0);
+  fill(400, 4);
+  CHECK(cache.find_prefix(tokens_from(100, 13)) == 8);
+  CHECK(cache.find_prefix(tokens_from(200, 9)) == 4);
+  CHECK(cache.find_prefix(tokens_from(300, 9)) == 8);
 }
 
 TEST_CASE("kv cache: a failing copy changes nothing") {

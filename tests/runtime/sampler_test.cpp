@@ -195,6 +195,58 @@ TEST_CASE("sampling: each stage alone and all together agree with the reference"
   check_draws("everything", params);
 }
 
+TEST_CASE("sampling: tokens that are not allowed do not exist") {
+  std::mt19937 random(22);
+  Sampler sampler;
+  for (int round = 0; round < 400; ++round) {
+    const size_t n = 2 + random() % 300;
+    const std::vector<float> logits = random_logits(random, n);
+    // The same logits with only the allowed tokens, and those tokens' ids.
+    std::vector<uint64_t> allowed((n + 63) / 64);
+    std::vector<float> kept;
+    std::vector<int32_t> ids, new_ids(n, -1);
+    for (size_t i = 0; i < n; ++i) {
+      if (random() % 3 != 0 && !(i + 1 == n && kept.empty())) continue;
+      allowed[i / 64] |= uint64_t{1} << (i % 64);
+      new_ids[i] = static_cast<int32_t>(kept.size());
+      ids.push_back(static_cast<int32_t>(i));
+      kept.push_back(logits[i]);
+    }
+    std::vector<int32_t> history(random() % 60), new_history;
+    for (int32_t& token : history) {
+      token = static_cast<int32_t>(random() % n);
+      new_history.push_back(new_ids[static_cast<size_t>(token)]);
+    }
+    SamplingParams params = at_temperature(round % 4 == 0 ? 0.0f : 1.1f);
+    params.top_k = round % 3 == 0 ? 5 : 0;
+    params.top_p = round % 5 == 0 ? 0.7f : 1.0f;
+    params.min_p = round % 7 == 0 ? 0.05f : 0.0f;
+    params.repetition_penalty = 1.2f;
+    params.frequency_penalty = 0.3f;
+    params.seed = random();
+    SamplingParams new_params = params;
+    for (size_t i = 0; i < n; i += 4) {
+      // What is forbidden anyway is not made possible by any bias.
+      params.set_logit_bias(static_cast<int32_t>(i), new_ids[i] < 0 ? kInfinity : 1.5f);
+      if (new_ids[i] >= 0) new_params.set_logit_bias(new_ids[i], 1.5f);
+    }
+    CAPTURE(round);
+    const auto found = sampler.sample(params, logits, history, round, allowed);
+    REQUIRE_MESSAGE(found.ok(), found.status().message());
+    const int32_t expected =
+        ids[static_cast<size_t>(sampled(new_params, kept, new_history, round))];
+    REQUIRE(found->token == expected);
+    // Of all tokens, as without the format.
+    params = at_temperature(0.0f);
+    params.set_logit_bias(found->token, 1e6f);
+    REQUIRE(found->log_prob == sampler.sample(params, logits, {}, 0)->log_prob);
+  }
+  const std::vector<uint64_t> none(1);
+  const std::vector<float> logits(10);
+  CHECK(sampler.sample(at_temperature(0.0f), logits, {}, 0, none).status().code() ==
+        StatusCode::kNonFinite);
+}
+
 TEST_CASE("sampling: ties go to the lower id") {
   const std::vector<float> logits = {1.0f, 5.0f, 5.0f, 5.0f, 2.0f};
   CHECK(sampled(at_temperature(0.0f), logits) == 1);

@@ -305,6 +305,17 @@ TEST_CASE("run: options that shape the answer") {
     CHECK(stopped["finish_reason"] == "stop");
     CHECK(stopped["text"] == text.substr(0, text.find(stop)));
   }
+  SUBCASE("JSON is whole, however few tokens there are") {
+    for (const char* n : {"2", "3", "10", "40"}) {
+      const Json answer = run_json({"run", bundle, "-p", "As JSON:", "--format", "json", "-n", n});
+      CHECK(answer["finish_reason"] == "stop");
+      const std::string object = answer["text"];
+      CAPTURE(object);
+      CHECK(Json::parse(object, nullptr, false).is_object());
+    }
+    check_failure(run_tool({"run", bundle, "-p", "a", "--format", "json", "-n", "1"}), 1,
+                  {"prompt", "format json", "at least 2"});
+  }
   SUBCASE("a forbidden token does not appear") {
     const std::string token = plain["tokens"][0].dump();
     const Json biased = run_with({"--logit-bias", token + "=-inf"});

@@ -62,6 +62,7 @@ void add_chat_command(CLI::App& parent, Work& selected) {
   app->add_option("--stop", run.stop, "End an answer before TEXT; repeatable")
       ->type_name("TEXT")
       ->allow_extra_args(false);
+  add_format_option(*app, run);
   add_number(*app, "--deadline-ms", run.deadline_ms, "MS",
              "End an answer after this time; 0: never")
       ->check(integer_from(0, INT64_MAX / 1000000));

@@ -122,6 +122,7 @@ void add_generation_options(CLI::App& app, RunCommand& command) {
   app.add_option("--stop", command.stop, "End the text before TEXT; repeatable")
       ->type_name("TEXT")
       ->allow_extra_args(false);
+  add_format_option(app, command);
   add_number(app, "--deadline-ms", command.deadline_ms, "MS",
              "End the answer after this time; 0: never")
       ->check(integer_from(0, INT64_MAX / 1000000));
@@ -141,6 +142,13 @@ int create_context(const RunCommand& command, const Model& model, Context& conte
   }
   const flexq_status status = flexq_context_create(model.get(), options.get(), Out(context));
   return status == FLEXQ_OK ? kExitOk : report_failure("--context", status);
+}
+
+void add_format_option(CLI::App& app, RunCommand& command) {
+  app.add_option("--format", command.format,
+                 "What an answer must be: text, or json: one JSON object, always whole")
+      ->capture_default_str()
+      ->type_name("NAME");
 }
 
 void add_sampling_options(CLI::App& app, RunCommand& command) {
@@ -205,6 +213,7 @@ void add_run_command(CLI::App& parent, Work& selected) {
       "answer, prints what there is and exits with 130; a deadline is an ordinary end.\n"
       "Examples:\n"
       "  flexq run llama-2-7b.flexq -p \"The capital of France is\" -n 32\n"
+      "  flexq run llama-2-7b-chat.flexq -p \"A city as JSON:\" --format json\n"
       "  flexq run ./llama-2-7b --file prompt.txt --temperature 0.8 --top-p 0.95 --seed 7 --stats\n"
       "JSON: {\"text\", \"prompt_tokens\", \"tokens\", \"finish_reason\": stop, length, cancelled\n"
       "or deadline, \"prefill_tokens_per_second\", \"decode_tokens_per_second\", \"log_probs\"}");

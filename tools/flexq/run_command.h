@@ -30,6 +30,7 @@ struct RunCommand {
   int32_t penalty_window = 64;
   std::vector<std::pair<int32_t, float>> logit_bias;
   std::vector<std::string> stop;
+  std::string format = "text";
   int32_t n_log_probs = -1;  // -1: none wanted
   bool ignore_eos = false;
   bool parse_special = false;
@@ -59,6 +60,9 @@ struct RunResult {
 
 // The command line's sampling options, into `command`.
 void add_sampling_options(CLI::App& app, RunCommand& command);
+
+// --format.
+void add_format_option(CLI::App& app, RunCommand& command);
 
 // The context that --context asks for. Returns an exit code.
 int create_context(const RunCommand& command, const Model& model, Context& context);

@@ -87,6 +87,9 @@ int make_generator_options(const RunCommand& command, GeneratorOptions& options)
   if (flexq_generator_options_set_deadline(o, command.deadline_ms) != FLEXQ_OK) {
     return report_usage("--deadline-ms");
   }
+  if (flexq_generator_options_set_format(o, command.format.c_str()) != FLEXQ_OK) {
+    return report_usage("--format");
+  }
   if (command.n_log_probs >= 0 &&
       flexq_generator_options_set_log_probs(o, command.n_log_probs) != FLEXQ_OK) {
     return report_usage("--log-probs");

@@ -8,7 +8,7 @@ namespace FlexQ
         /// <summary>It has not.</summary>
         None = FlexqNative.FLEXQ_FINISH_NONE,
 
-        /// <summary>An end token or a stop string.</summary>
+        /// <summary>An end token, a stop string, or the end of an answer in JSON.</summary>
         Stop = FlexqNative.FLEXQ_FINISH_STOP,
 
         /// <summary>As many tokens as were allowed, or the context is full.</summary>

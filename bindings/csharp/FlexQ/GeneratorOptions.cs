@@ -39,6 +39,15 @@ namespace FlexQ
         /// <summary>Most probable tokens to report with every token, 0 (default) to 20.</summary>
         public int Alternatives { get; set; }
 
+        /// <summary>What the answer must be: "text" (default): anything; "json": one JSON object,
+        /// always whole. It is closed in time where MaxTokens or the context length is near; only a
+        /// cancellation, a deadline, a stop text and an error cut it off.</summary>
+        public string Format { get; set; } = "text";
+
+        /// <summary>For requests to an engine, -100 to 100 (default 0); a generator ignores it.
+        /// </summary>
+        public int Priority { get; set; }
+
         /// <summary>Ends the answer at all that ends one in a chat format.</summary>
         /// <param name="tokenizer">Must not be disposed before the generator is created.</param>
         /// <param name="templateName">As in <see cref="Tokenizer.EncodeChat"/>.</param>
@@ -67,6 +76,9 @@ namespace FlexQ
             FlexqNative.flexq_generator_options_set_max_tokens(handle, MaxTokens);
             FlexqNative.flexq_generator_options_set_ignore_end(handle, IgnoreEnd ? 1 : 0);
             FlexqNative.flexq_generator_options_set_log_probs(handle, Alternatives);
+            FlexqNative.flexq_generator_options_set_format(
+                handle, Utf8.Name(Format, nameof(Format)));
+            FlexqNative.flexq_generator_options_set_priority(handle, Priority);
             if (Deadline.HasValue)
             {
                 FlexqNative.flexq_generator_options_set_deadline(

@@ -147,6 +147,39 @@ namespace FlexQ.Tests
             }
         }
 
+        [Scenario("json_answer")]
+        private static void JsonAnswer()
+        {
+            using (Context context = Shared.Stories.CreateContext())
+            {
+                foreach (int n in new[] { 2, 3, 12, 40 })
+                {
+                    var options = new GeneratorOptions
+                    {
+                        MaxTokens = n,
+                        Format = "json",
+                        Priority = 100,
+                        Sampling = new SamplingOptions { Temperature = 1 },
+                    };
+                    using (Generator generator = context.CreateGenerator(options))
+                    {
+                        generator.Start(Shared.Prompt);
+                        Check.Equal(FinishReason.Stop, generator.Run(), "the end of an object");
+                        string text = generator.Text().Trim();
+                        Check.True(text[0] == '{' && text[text.Length - 1] == '}', text);
+                        Check.True(n > 2 || text == "{}", text);
+                    }
+                    context.Rewind(0, 0);
+                }
+                Check.Fails(ErrorCode.UnsupportedValue, "UNSUPPORTED_VALUE", "yaml",
+                    () => context.CreateGenerator(new GeneratorOptions { Format = "yaml" }),
+                    "an unknown format");
+                Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "priority",
+                    () => context.CreateGenerator(new GeneratorOptions { Priority = 101 }),
+                    "a priority out of range");
+            }
+        }
+
         private static void StopsAreRead()
         {
             using (Context context = Shared.Load(Settings.Scripted).CreateContext())

@@ -6,7 +6,7 @@ import org.flexq.internal.FlexqNativeConstants;
 public enum FinishReason {
   /** It did not: still running. */
   NONE,
-  /** An end token or a stop string. */
+  /** An end token, a stop string, or the end of an answer in JSON. */
   STOP,
   /** The most tokens that were asked for, or the context is full. */
   LENGTH,

@@ -21,6 +21,8 @@ public final class GeneratorOptions {
   private Boolean ignoreEnd;
   private Duration deadline;
   private Integer nAlternatives;
+  private String format;
+  private Integer priority;
 
   private record ChatStops(Tokenizer tokenizer, String templateName) {}
 
@@ -128,6 +130,29 @@ public final class GeneratorOptions {
     return this;
   }
 
+  /**
+   * What the answer must be. A JSON object is always whole: it is closed in time where maxTokens or
+   * the context length is near; only a cancel, a deadline, a stop string and an error cut it off.
+   *
+   * @param name "text" (default): anything; "json": one JSON object
+   * @return this
+   */
+  public GeneratorOptions format(String name) {
+    format = Objects.requireNonNull(name, "name");
+    return this;
+  }
+
+  /**
+   * For requests to an engine; a generator ignores it.
+   *
+   * @param level -100 .. 100, default 0
+   * @return this
+   */
+  public GeneratorOptions priority(int level) {
+    priority = level;
+    return this;
+  }
+
   /** options may be null. */
   static NativeObject toNative(GeneratorOptions options) {
     if (options == null) {
@@ -171,6 +196,12 @@ public final class GeneratorOptions {
     }
     if (nAlternatives != null) {
       FlexqNative.flexq_generator_options_set_log_probs(address, nAlternatives);
+    }
+    if (format != null) {
+      FlexqNative.flexq_generator_options_set_format(address, Utf8.zeroTerminated(format));
+    }
+    if (priority != null) {
+      FlexqNative.flexq_generator_options_set_priority(address, priority);
     }
   }
 }

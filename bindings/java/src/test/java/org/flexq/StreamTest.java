@@ -191,6 +191,28 @@ class StreamTest {
     }
   }
 
+  @Scenario("json_answer")
+  void jsonAnswer() {
+    for (int n : new int[] {2, 3, 12, 40}) {
+      GeneratorOptions options =
+          tokens(n).format("json").priority(100).sampling(new SamplingOptions().temperature(1));
+      try (Generator generator = context.start(PROMPT, options)) {
+        assertEquals(FinishReason.STOP, generator.run(null));
+        String text = generator.text().strip();
+        assertTrue(n == 2 ? text.equals("{}") : text.startsWith("{") && text.endsWith("}"), text);
+      }
+      context.rewind(0, 0);
+    }
+    context.generate(PROMPT, tokens(2).format("text"));
+    context.rewind(0, 0);
+    assertFails(
+        FlexqException.UNSUPPORTED_VALUE,
+        () -> context.createGenerator(new GeneratorOptions().format("yaml")));
+    assertFails(
+        FlexqException.INVALID_ARGUMENT,
+        () -> context.createGenerator(new GeneratorOptions().priority(101)));
+  }
+
   @Scenario("stop_in_callback")
   void stopInCallback() {
     List<TokenEvent> events = new ArrayList<>();
