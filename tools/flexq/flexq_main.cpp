@@ -58,6 +58,7 @@ int run_tool(int argc, char** argv) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed");
   bench->require_subcommand(1);
   add_bench_e2e_command(*bench, selected);
+  add_bench_serve_command(*bench, selected);
   add_bench_kernels_command(*bench, selected);
 
   try {
