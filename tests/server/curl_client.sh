@@ -31,7 +31,7 @@ code=$(curl -sS -o /dev/null -w '%{http_code}' "${json[@]}" --data-binary @- "$a
 
 # curl goes after the first bytes.
 body='{"prompt": "x", "max_tokens": 500, "ignore_eos": true, "stream": true, "n": 8}'
-curl -sSN "$address/v1/completions" "${json[@]}" -d "$body" | head -c 100 >/dev/null
+curl -sN "$address/v1/completions" "${json[@]}" -d "$body" | head -c 100 >/dev/null
 for _ in $(seq 100); do
   used=$(curl -sS "$address/metrics" | sed -n 's/^flexq_kv_pages_used //p')
   [ "$used" = 0 ] && break

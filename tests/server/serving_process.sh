@@ -1,7 +1,7 @@
 # For scripts: start_server FLEXQ_TOOL ARGUMENTS... runs `flexq serve` on a free port, puts its address
 # into $address and ends it with the script.
 start_server() {
-  local tool=$1 log
+  local tool=$1
   shift
   log=$(mktemp)
   "$tool" serve "$@" --port 0 --json >"$log" &

@@ -1,6 +1,7 @@
 #include "httplib_server.h"
 
 #include <poll.h>
+#include <strings.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -64,7 +65,8 @@ class HttplibServer::Exchange final : public HttpRequest {
         n_length_headers_ == 0 ? 0 : content_length(request.get_header_value("Content-Length"));
     // Where a body ends must be certain, or its rest would be read as the next request.
     is_broken_ = n_length_headers_ > 1 || length < 0 || (n_length_headers_ == 1 && is_chunked_) ||
-                 (is_chunked_ && request.get_header_value("Transfer-Encoding") != "chunked");
+                 (is_chunked_ && strcasecmp(request.get_header_value("Transfer-Encoding").c_str(),
+                                            "chunked") != 0);
     n_body_bytes_ = std::max<int64_t>(length, 0);
     has_unread_body_ = is_broken_ || is_chunked_ || n_body_bytes_ > 0;
   }

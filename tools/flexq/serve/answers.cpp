@@ -9,7 +9,7 @@ void check(flexq_status status, const char* field) {
   if (status != FLEXQ_OK) throw library_error(status, field);
 }
 
-Sampling make_sampling(const CompletionRequest& request, uint64_t seed, int32_t context_tokens) {
+Sampling make_sampling(const CompletionRequest& request, uint64_t seed, const ServedModel& model) {
   Sampling sampling;
   check(flexq_sampling_create(Out(sampling)), "");
   flexq_sampling* s = sampling.get();
@@ -20,17 +20,24 @@ Sampling make_sampling(const CompletionRequest& request, uint64_t seed, int32_t 
   check(flexq_sampling_set_seed(s, seed), "seed");
   check(flexq_sampling_set_penalties(s, static_cast<float>(request.repetition_penalty),
                                      static_cast<float>(request.presence_penalty),
-                                     static_cast<float>(request.frequency_penalty), context_tokens),
+                                     static_cast<float>(request.frequency_penalty),
+                                     model.plan().context_tokens),
         "presence_penalty");
   for (const auto& [token, bias] : request.logit_bias) {
+    if (token >= model.info().n_vocab) {
+      throw ApiError(400,
+                     "logit_bias: expected token ids below " +
+                         std::to_string(model.info().n_vocab) + ", found " + std::to_string(token),
+                     "logit_bias");
+    }
     check(flexq_sampling_set_logit_bias(s, token, static_cast<float>(bias)), "logit_bias");
   }
   return sampling;
 }
 
 GeneratorOptions make_options(const CompletionRequest& request, uint64_t seed,
-                              int32_t context_tokens, int64_t timeout_ms) {
-  const Sampling sampling = make_sampling(request, seed, context_tokens);
+                              const ServedModel& model, int64_t timeout_ms) {
+  const Sampling sampling = make_sampling(request, seed, model);
   GeneratorOptions options;
   check(flexq_generator_options_create(Out(options)), "");
   flexq_generator_options* o = options.get();
@@ -78,8 +85,7 @@ EngineRequest Answers::submit(const CompletionRequest& request, size_t prompt, i
                               const char* chat_template, int64_t timeout_ms) const {
   // Answers to one prompt differ by their seeds.
   const uint64_t seed = random_seed_ + static_cast<uint64_t>(choice);
-  const GeneratorOptions options =
-      make_options(request, seed, model_->plan().context_tokens, timeout_ms);
+  const GeneratorOptions options = make_options(request, seed, *model_, timeout_ms);
   EngineRequest submitted;
   if (request.is_chat) {
     check(flexq_engine_submit_chat(model_->engine(), options.get(), chat_template,

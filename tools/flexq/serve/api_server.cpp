@@ -240,10 +240,7 @@ void ApiServer::note(const Record& record, const Answers& answers, bool is_whole
   if (!first.empty()) {
     record->seconds_to_first_token = *std::min_element(first.begin(), first.end());
   }
-  if (!is_whole) {
-    ++metrics_.n_disconnected;
-    return;
-  }
+  if (!is_whole) return;
   const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - record->begin;
   metrics_.add_completion(first, answers.seconds_per_output_token(), whole.count());
 }
@@ -265,6 +262,7 @@ void ApiServer::complete_whole(HttpRequest& request, HttpResponse& response, con
     return;
   }
   if (is_cancelling_) throw shutting_down();
+  ++metrics_.n_disconnected;
   throw ApiError(kStatusClientClosed, "the client closed the connection");
 }
 
@@ -285,6 +283,8 @@ void ApiServer::complete_stream(HttpRequest& request, HttpStream& stream, const 
       is_whole = write(events.last_events(answers.usage()) + kLastServerSentEvent);
     } else if (is_cancelling_) {
       write(server_sent_event(shutting_down().json()));
+    } else {
+      ++metrics_.n_disconnected;
     }
   } catch (const std::exception&) {
     // The status line is out: the error is an event, as in OpenAI's streams.
