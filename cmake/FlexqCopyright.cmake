@@ -2,7 +2,7 @@
 # texts of the parts of others (see THIRD_PARTY.md), which Debian keeps beside every package.
 set(FLEXQ_COPYRIGHT_FILE ${CMAKE_BINARY_DIR}/install/copyright)
 
-set(contained libflatbuffers-dev nlohmann-json3-dev libcli11-dev)
+set(contained libflatbuffers-dev nlohmann-json3-dev libcli11-dev libcpp-httplib-dev)
 if(FLEXQ_STATIC_DEPS)
   list(APPEND contained libzstd-dev libpcre2-dev libssl-dev)
 endif()

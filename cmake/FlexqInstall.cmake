@@ -2,6 +2,7 @@
 #
 #   bin/flexq                             the tool, with its manual pages in share/man/man1
 #   lib/libflexq.so.0, libflexq_cuda.so   the second where it was built, found beside the first
+#   lib/libflexq_http.so                  for `flexq serve`, likewise
 #   include/flexq.h
 #   lib/cmake/FlexQ, lib/pkgconfig        for find_package(FlexQ) and pkg-config
 #   share/flexq/samples                   sources of the samples, and a tiny model
@@ -26,6 +27,8 @@ set(generated ${CMAKE_BINARY_DIR}/install)
 install(TARGETS flexq EXPORT FlexQTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime NAMELINK_COMPONENT development
   INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(TARGETS flexq_http
+  LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)
 if(FLEXQ_WITH_CUDA)
   install(TARGETS flexq_cuda
     LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} COMPONENT runtime)

@@ -6,12 +6,12 @@ set -euo pipefail
 build_packages=(
   cmake g++ ninja-build pkg-config
   flatbuffers-compiler libflatbuffers-dev
-  libcli11-dev libpcre2-dev libssl-dev libzstd-dev nlohmann-json3-dev
+  libcli11-dev libcpp-httplib-dev libpcre2-dev libssl-dev libzstd-dev nlohmann-json3-dev
 )
 test_packages=(
-  abigail-tools binutils ccache clang clang-format-14 libclang-rt-14-dev
+  abigail-tools binutils ccache clang clang-format-14 curl libclang-rt-14-dev
   doctest-dev libsentencepiece-dev
-  dpkg-dev file groff-base openssl python3
+  dpkg-dev file groff-base openssl python3 python3-venv
   junit5 mono-mcs mono-runtime openjdk-17-jdk-headless swig
 )
 

@@ -17,14 +17,14 @@ multiarch=$(cd "$trees/install/lib" && ls)
 lib=lib/$multiarch
 version=$(sed -n 's/^Version: //p' "$trees/install/$lib/pkgconfig/flexq.pc")
 for file in bin/flexq include/flexq.h "$lib/libflexq.so" "$lib/libflexq.so.0" \
-  "$lib/libflexq.so.$version" "$lib/cmake/FlexQ/FlexQConfig.cmake" "$lib/pkgconfig/flexq.pc" \
+  "$lib/libflexq.so.$version" "$lib/libflexq_http.so" "$lib/cmake/FlexQ/FlexQConfig.cmake" "$lib/pkgconfig/flexq.pc" \
   share/man/man1/flexq.1 share/man/man1/flexq-eval-choice.1 \
   share/doc/flexq/{LICENSE,NOTICE,THIRD_PARTY.md,copyright} \
   share/flexq/samples/{CMakeLists.txt,c/chat.c,cpp/chat.cpp,data/stories260k/model.safetensors}; do
   [ -e "$trees/install/$file" ] || fail "expected $file, found none"
 done
 # The licence texts of what is linked in.
-for part in libflatbuffers-dev nlohmann-json3-dev libcli11-dev libzstd-dev libpcre2-dev libssl-dev; do
+for part in libflatbuffers-dev nlohmann-json3-dev libcli11-dev libcpp-httplib-dev libzstd-dev libpcre2-dev libssl-dev; do
   grep -q "^==== $part ====$" "$trees/install/share/doc/flexq/copyright" ||
     fail "copyright: expected the licence of $part"
 done
@@ -33,13 +33,16 @@ for place in "$source" "$trees"; do
   grep -rlF -- "$place" "$trees/install" && fail "expected no file that names $place"
 done
 
-# The Debian package depends on the C and C++ run-time libraries alone.
+# The Debian package depends on the C and C++ run-time libraries, and on the one that libflexq_http.so
+# needs; the tool itself does not need it.
 for package in "$build"/packages/flexq_*.deb; do
   depends=$(dpkg-deb -f "$package" Depends | sed 's/ ([^)]*)//g')
-  [ "$depends" = "libc6, libgcc-s1, libstdc++6" ] ||
-    fail "Depends: expected libc6, libgcc-s1, libstdc++6, found $depends"
+  [ "$depends" = "libc6, libcpp-httplib0.11, libgcc-s1, libstdc++6" ] ||
+    fail "Depends: expected libc6, libcpp-httplib0.11, libgcc-s1, libstdc++6, found $depends"
   [ "$(dpkg-deb -f "$package" Version)" = "$version" ] || fail "the Debian package's version"
 done
+
+objdump -p "$trees/install/bin/flexq" | grep httplib && fail "the tool needs an HTTP library"
 
 for tree in install debian/usr tar; do
   [ "$("$trees/$tree/bin/flexq" --version | head -1)" = "flexq $version" ] || fail "$tree: the tool"

@@ -139,6 +139,10 @@ bool ToolProcess::wait_for_output(int64_t n_bytes) {
   }
 }
 
+std::string ToolProcess::output() const {
+  return content_of(stdout_);
+}
+
 ToolResult ToolProcess::wait() {
   const Clock::time_point deadline = Clock::now() + kHangs;
   while (!has_ended()) {

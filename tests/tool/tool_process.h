@@ -41,6 +41,7 @@ class ToolProcess {
   // Waits until standard output has that many bytes; false when the process ended before.
   bool wait_for_output(int64_t n_bytes);
   int64_t n_output_bytes() const;
+  std::string output() const;  // what is on standard output so far
   ToolResult wait();
 
  private:

@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <functional>
 #include <random>
 #include <vector>
 
 #include "commands.h"
+#include "device_rates.h"
 #include "interrupt.h"
-#include "kernel_benchmark_handle.h"
-#include "memory_bandwidth.h"
 #include "model_costs.h"
 #include "precision_options.h"
 #include "terminal_output.h"
@@ -58,14 +56,6 @@ struct BenchResult {
   double decode_floor_ratio() const {
     return decode_tokens_per_second / batch * decode_bytes / read_bandwidth;
   }
-};
-
-// What the model's device can do. read_bandwidth(): bytes per second, measured when asked for on
-// the CPU, where others may use the memory too.
-struct DeviceRates {
-  std::function<double()> read_bandwidth;
-  double int8_rate = 0;  // operations per second; 0: not known
-  double fp16_rate = 0;
 };
 
 double median(std::vector<double> values) {
@@ -216,30 +206,6 @@ int open_subjects(const BenchCommand& command, std::vector<Subject>& subjects) {
       subjects.push_back({shape, shape, std::move(source)});
     }
   }
-  return kExitOk;
-}
-
-int measure_rates(const flexq_model_info& info, DeviceRates& rates) {
-  if (std::string_view(info.device) == "cpu") {
-    auto memory = std::make_shared<ReadBandwidth>(info.n_threads);
-    rates.read_bandwidth = [memory] { return memory->sample(); };
-    return kExitOk;
-  }
-  ModelOptions options;
-  CommonOptions common;
-  common.device = info.device;
-  if (const int code = make_model_options(common, options); code != kExitOk) return code;
-  KernelBenchmark benchmark;
-  flexq_status status =
-      flexq_private_kernel_benchmark_create(options.get(), "none", Out(benchmark));
-  if (status != FLEXQ_OK) return report_failure(info.device, status);
-  flexq_kernel_machine machine = {};
-  machine.struct_size = sizeof machine;
-  status = flexq_private_kernel_benchmark_machine(benchmark.get(), &machine);
-  if (status != FLEXQ_OK) return report_failure(info.device, status);
-  rates.read_bandwidth = [bandwidth = machine.read_bandwidth] { return bandwidth; };
-  rates.int8_rate = machine.int8_rate;
-  rates.fp16_rate = machine.fp16_rate;
   return kExitOk;
 }
 

@@ -49,6 +49,7 @@ int run_tool(int argc, char** argv) {
   add_sign_command(app, selected);
   add_run_command(app, selected);
   add_chat_command(app, selected);
+  add_serve_command(app, selected);
   add_tokenize_command(app, selected);
   CLI::App* eval = app.add_subcommand("eval", "Measure accuracy");
   eval->require_subcommand(1);
@@ -58,6 +59,7 @@ int run_tool(int argc, char** argv) {
   CLI::App* bench = app.add_subcommand("bench", "Measure speed");
   bench->require_subcommand(1);
   add_bench_e2e_command(*bench, selected);
+  add_bench_serve_command(*bench, selected);
   add_bench_kernels_command(*bench, selected);
 
   try {
