@@ -167,8 +167,11 @@ Status Context::restore_sequence(int32_t sequence, ByteSource& source) {
   // What a page holds behind the last token is never read; no memory of others gets there anyway.
   std::ranges::fill(transfer.page.span(), uint8_t{0});
 
+  const auto copies_no_page = [](int32_t, int32_t) {
+    return Status();
+  };  // an empty one shares none
   Restored restored(cache_, sequence);
-  FLEXQ_RETURN_IF_ERROR(cache_.append(sequence, tokens, [](int32_t, int32_t) { return Status(); }));
+  FLEXQ_RETURN_IF_ERROR(cache_.append(sequence, tokens, copies_no_page));
   FLEXQ_RETURN_IF_ERROR(restore_blocks(sequence, header, front.span(), source, transfer.page.span(),
                                        transfer.block.span()));
   restored.keep();

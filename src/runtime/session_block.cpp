@@ -1,6 +1,5 @@
 #include "runtime/session_block.h"
 
-#include <cmath>
 #include <cstring>
 
 #include "base/half.h"
@@ -8,10 +7,10 @@
 namespace flexq {
 namespace {
 
-constexpr uint16_t kHalfExponent = 0x7c00;       // all ones: NaN or infinity
-constexpr uint32_t kFloatExponent = 0x7f800000;  //
-constexpr int8_t kNoCode = -128;                 // quantize_kv_row is symmetric
-constexpr float kSmallestScale = 1e-5f;          // what it gives a row of zeros
+constexpr uint16_t kHalfExponent = 0x7c00;                 // all ones: NaN or infinity
+constexpr uint32_t kFloatExponent = 0x7f800000;            //
+constexpr int8_t kNoCode = -128;                           // quantize_kv_row is symmetric
+constexpr uint16_t kSmallestScale = float_to_half(1e-5f);  // what it gives a row of zeros
 
 int64_t rows_per_token(const ExecutorShape& shape) {
   return int64_t{2} * shape.n_layers * shape.n_kv_heads;
@@ -36,26 +35,34 @@ void for_each_piece(const ExecutorShape& shape, int32_t n_tokens, Move move) {
   }
 }
 
-// The first of n values for which is_bad(); -1 where there is none.
-template <typename T, typename IsBad>
-int64_t find_bad(const uint8_t* bytes, int64_t n, IsBad is_bad) {
-  const T* values = reinterpret_cast<const T*>(bytes);
+bool is_nonfinite_half(uint16_t bits) {
+  return (bits & kHalfExponent) == kHalfExponent;
+}
+bool is_nonfinite_float(uint32_t bits) {
+  return (bits & kFloatExponent) == kFloatExponent;
+}
+bool is_no_code(int8_t code) {
+  return code == kNoCode;
+}
+// Positive halves are in the order of their bits, infinity and NaN last.
+bool is_no_scale(uint16_t bits) {
+  return bits < kSmallestScale || bits >= kHalfExponent;
+}
+
+// The first of n values that is bad; -1 where there is none.
+template <auto kIsBad, typename T>
+int64_t find_bad(const T* values, int64_t n) {
   bool any = false;  // a loop without an exit, for the vectorizer
   for (int64_t i = 0; i < n; ++i)
-    any |= is_bad(values[i]);
+    any |= kIsBad(values[i]);
   if (!any) return -1;
   int64_t first = 0;
-  while (!is_bad(values[first]))
+  while (!kIsBad(values[first]))
     ++first;
   return first;
 }
 
-int64_t find_nonfinite_half(const uint8_t* bytes, int64_t n) {
-  return find_bad<uint16_t>(bytes, n,
-                            [](uint16_t bits) { return (bits & kHalfExponent) == kHalfExponent; });
-}
-
-Status not_finite(int64_t token) {
+Status bad_value(int64_t token) {
   return Status::error(StatusCode::kNonFinite,
                        "keys and values of token %lld: expected finite numbers, found NaN or "
                        "infinity",
@@ -65,23 +72,21 @@ Status not_finite(int64_t token) {
 Status check_int8_token(const ExecutorShape& shape, const uint8_t* record, int64_t token) {
   const int64_t n_rows = rows_per_token(shape);
   const int64_t n_codes = n_rows * shape.head_dim;
-  if (find_bad<int8_t>(record, n_codes, [](int8_t code) { return code == kNoCode; }) >= 0) {
+  const auto* codes = reinterpret_cast<const int8_t*>(record);
+  if (find_bad<is_no_code>(codes, n_codes) >= 0) {
     return Status::error(StatusCode::kCorrupt,
                          "keys and values of token %lld: expected codes from -127 to 127, found "
                          "-128",
                          static_cast<long long>(token));
   }
-  // Positive halves are in the order of their bits, infinity and NaN last.
-  const uint16_t smallest = float_to_half(kSmallestScale);
-  const int64_t bad = find_bad<uint16_t>(record + n_codes, n_rows, [=](uint16_t bits) {
-    return bits < smallest || bits >= kHalfExponent;
-  });
+  const auto* scales = reinterpret_cast<const uint16_t*>(record + n_codes);
+  const int64_t bad = find_bad<is_no_scale>(scales, n_rows);
   if (bad < 0) return Status();
-  const uint16_t bits = reinterpret_cast<const uint16_t*>(record + n_codes)[bad];
-  return Status::error(
-      std::isfinite(half_to_float(bits)) ? StatusCode::kCorrupt : StatusCode::kNonFinite,
-      "scale of keys or values of token %lld: expected 1e-5 to 65504, found %g",
-      static_cast<long long>(token), static_cast<double>(half_to_float(bits)));
+  const bool is_finite = !is_nonfinite_half(scales[bad]);
+  return Status::error(is_finite ? StatusCode::kCorrupt : StatusCode::kNonFinite,
+                       "scale of keys or values of token %lld: expected 1e-5 to 65504, found %g",
+                       static_cast<long long>(token),
+                       static_cast<double>(half_to_float(scales[bad])));
 }
 
 }  // namespace
@@ -112,13 +117,12 @@ Status check_block_values(const ExecutorShape& shape, std::span<const uint8_t> b
     }
     return Status();
   }
+  const int64_t n = n_tokens * n_elements;
   const int64_t bad =
       shape.kv_type == KvType::kF16
-          ? find_nonfinite_half(block.data(), n_tokens * n_elements)
-          : find_bad<uint32_t>(block.data(), n_tokens * n_elements, [](uint32_t bits) {
-              return (bits & kFloatExponent) == kFloatExponent;
-            });
-  if (bad >= 0) return not_finite(first_token + bad / n_elements);
+          ? find_bad<is_nonfinite_half>(reinterpret_cast<const uint16_t*>(block.data()), n)
+          : find_bad<is_nonfinite_float>(reinterpret_cast<const uint32_t*>(block.data()), n);
+  if (bad >= 0) return bad_value(first_token + bad / n_elements);
   return Status();
 }
 
