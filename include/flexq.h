@@ -622,8 +622,9 @@ FLEXQ_API flexq_status flexq_context_save_sequence(flexq_context* context, int32
 
 /* The same into the caller's memory, whose content is undefined after an error. */
 FLEXQ_API flexq_status flexq_context_save_sequence_to_memory(flexq_context* context,
-                                                             int32_t sequence, void* bytes,
-                                                             int64_t capacity, int64_t* n_bytes);
+                                                             int32_t sequence, void* session,
+                                                             int64_t capacity,
+                                                             int64_t* session_bytes);
 
 /* Reads a session into an empty sequence, which is still empty, and its note as it was, after any
  * error. Errors: INVALID_ARGUMENT, INVALID_STATE (a sequence that is not empty), NOT_FOUND, IO,
@@ -636,8 +637,8 @@ FLEXQ_API flexq_status flexq_context_restore_sequence(flexq_context* context, in
 /* The same from the caller's memory, which is not used any more when the call returns. */
 FLEXQ_API flexq_status flexq_context_restore_sequence_from_memory(flexq_context* context,
                                                                   int32_t sequence,
-                                                                  const void* bytes,
-                                                                  int64_t n_bytes);
+                                                                  const void* session,
+                                                                  int64_t session_bytes);
 
 /* The tokens in the cache for a sequence, oldest first. A session that was saved behind an answer
  * has all of it but the last token, with which the next prompt begins (see flexq_generator_next):
@@ -650,9 +651,10 @@ FLEXQ_API flexq_status flexq_context_sequence_tokens(const flexq_context* contex
  * kept until they are replaced, whatever happens to the tokens; no bytes at first. Errors:
  * INVALID_ARGUMENT, LIMIT_EXCEEDED (over 2^26 bytes), OUT_OF_MEMORY. */
 FLEXQ_API flexq_status flexq_context_set_sequence_note(flexq_context* context, int32_t sequence,
-                                                       const void* bytes, int64_t n_bytes);
+                                                       const void* note, int64_t note_bytes);
 FLEXQ_API flexq_status flexq_context_sequence_note(const flexq_context* context, int32_t sequence,
-                                                   void* bytes, int64_t capacity, int64_t* n_bytes);
+                                                   void* note, int64_t capacity,
+                                                   int64_t* note_bytes);
 
 /* Scores a text under the model: log_probs[i] = ln p(tokens[i + 1] | tokens[0 .. i]) for i in
  * [0, n_tokens - 1). Uses sequence 0, which must be empty and is empty afterwards; n_tokens at most

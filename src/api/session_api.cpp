@@ -24,17 +24,17 @@ Status save_to_file(flexq::Context& context, int32_t sequence, const char* path)
   return file.publish();
 }
 
-Status save_to_memory(flexq::Context& context, int32_t sequence, void* bytes, int64_t capacity,
-                      int64_t* n_bytes) {
-  FLEXQ_ASSIGN_OR_RETURN(*n_bytes, context.saved_bytes(sequence));
-  if (*n_bytes > capacity) {
+Status save_to_memory(flexq::Context& context, int32_t sequence, void* session, int64_t capacity,
+                      int64_t* session_bytes) {
+  FLEXQ_ASSIGN_OR_RETURN(*session_bytes, context.saved_bytes(sequence));
+  if (*session_bytes > capacity) {
     return Status::error(StatusCode::kBufferTooSmall, "session: expected room for %lld, found %lld",
-                         static_cast<long long>(*n_bytes), static_cast<long long>(capacity));
+                         static_cast<long long>(*session_bytes), static_cast<long long>(capacity));
   }
-  FLEXQ_REQUIRE(bytes);
+  FLEXQ_REQUIRE(session);
   return context.save_sequence(
       sequence, [&](int64_t offset, std::span<const uint8_t> part) -> Status {
-        memcpy(static_cast<uint8_t*>(bytes) + offset, part.data(), part.size());
+        memcpy(static_cast<uint8_t*>(session) + offset, part.data(), part.size());
         return Status();
       });
 }
@@ -56,17 +56,17 @@ flexq_status flexq_context_save_sequence(flexq_context* context, int32_t sequenc
 }
 
 flexq_status flexq_context_save_sequence_to_memory(flexq_context* context, int32_t sequence,
-                                                   void* bytes, int64_t capacity,
-                                                   int64_t* n_bytes) {
+                                                   void* session, int64_t capacity,
+                                                   int64_t* session_bytes) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    FLEXQ_REQUIRE(n_bytes);
-    *n_bytes = 0;
+    FLEXQ_REQUIRE(session_bytes);
+    *session_bytes = 0;
     if (capacity < 0) return flexq::api::negative_length("capacity", capacity);
     const Held held(context);
     const ContextUse use(*held->context);
     FLEXQ_RETURN_IF_ERROR(use.status());
-    return save_to_memory(*held->context, sequence, bytes, capacity, n_bytes);
+    return save_to_memory(*held->context, sequence, session, capacity, session_bytes);
   });
 }
 
@@ -84,16 +84,17 @@ flexq_status flexq_context_restore_sequence(flexq_context* context, int32_t sequ
 }
 
 flexq_status flexq_context_restore_sequence_from_memory(flexq_context* context, int32_t sequence,
-                                                        const void* bytes, int64_t n_bytes) {
+                                                        const void* session,
+                                                        int64_t session_bytes) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    FLEXQ_REQUIRE(bytes);
-    if (n_bytes < 0) return flexq::api::negative_length("n_bytes", n_bytes);
+    FLEXQ_REQUIRE(session);
+    if (session_bytes < 0) return flexq::api::negative_length("session_bytes", session_bytes);
     const Held held(context);
     const ContextUse use(*held->context);
     FLEXQ_RETURN_IF_ERROR(use.status());
     const auto source = flexq::make_memory_source(
-        {static_cast<const uint8_t*>(bytes), static_cast<size_t>(n_bytes)});
+        {static_cast<const uint8_t*>(session), static_cast<size_t>(session_bytes)});
     return held->context->restore_sequence(sequence, *source);
   });
 }
@@ -113,30 +114,30 @@ flexq_status flexq_context_sequence_tokens(const flexq_context* context, int32_t
 }
 
 flexq_status flexq_context_set_sequence_note(flexq_context* context, int32_t sequence,
-                                             const void* bytes, int64_t n_bytes) {
+                                             const void* note, int64_t note_bytes) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    if (n_bytes < 0) return flexq::api::negative_length("n_bytes", n_bytes);
-    if (n_bytes > 0) FLEXQ_REQUIRE(bytes);
+    if (note_bytes < 0) return flexq::api::negative_length("note_bytes", note_bytes);
+    if (note_bytes > 0) FLEXQ_REQUIRE(note);
     const Held held(context);
     const ContextUse use(*held->context);
     FLEXQ_RETURN_IF_ERROR(use.status());
     return held->context->set_note(
-        sequence, {static_cast<const uint8_t*>(bytes), static_cast<size_t>(n_bytes)});
+        sequence, {static_cast<const uint8_t*>(note), static_cast<size_t>(note_bytes)});
   });
 }
 
-flexq_status flexq_context_sequence_note(const flexq_context* context, int32_t sequence,
-                                         void* bytes, int64_t capacity, int64_t* n_bytes) {
+flexq_status flexq_context_sequence_note(const flexq_context* context, int32_t sequence, void* note,
+                                         int64_t capacity, int64_t* note_bytes) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
     const Held held(context);
     const ContextUse use(*held->context);
     FLEXQ_RETURN_IF_ERROR(use.status());
     FLEXQ_RETURN_IF_ERROR(held->context->check_sequence(sequence));
-    const std::span<const uint8_t> note = held->context->note(sequence);
-    return flexq::api::fill_buffer(note.data(), static_cast<int64_t>(note.size()),
-                                   static_cast<uint8_t*>(bytes), capacity, n_bytes,
+    const std::span<const uint8_t> kept = held->context->note(sequence);
+    return flexq::api::fill_buffer(kept.data(), static_cast<int64_t>(kept.size()),
+                                   static_cast<uint8_t*>(note), capacity, note_bytes,
                                    "note of a sequence");
   });
 }

@@ -58,8 +58,7 @@ class KvCache {
 
   // The page that holds the sequence's positions from index * page_tokens on.
   int32_t page_of(int32_t sequence, int32_t index) const {
-    return block_tables_[static_cast<size_t>(sequence) * static_cast<size_t>(pages_per_sequence_) +
-                         static_cast<size_t>(index)];
+    return page(sequence, index);
   }
 
   int32_t pages_total() const { return static_cast<int32_t>(reference_counts_.size()); }
