@@ -600,6 +600,62 @@ FLEXQ_API flexq_status flexq_context_rewind(flexq_context* context, int32_t sequ
  * writes (copy-on-write). */
 FLEXQ_API flexq_status flexq_context_fork(flexq_context* context, int32_t from, int32_t to);
 
+/* --- saving and restoring sequences ---
+ *
+ * A saved sequence, a session, is its tokens with their keys and values, and its note. Restored
+ * into a context of the same model it goes on as if it had never stopped, without computing its
+ * tokens again: on the kind of device and with the kv_type that it was saved with the bits of all
+ * results are the same, since random numbers depend on seed and position alone. Contexts may differ
+ * in everything else, the device and the context length among them. Only models from bundles and
+ * synthetic ones have a hash to know them by: with a checkpoint all four functions return
+ * UNSUPPORTED_MODEL. Sessions are untrusted input: every byte is under a hash, every size is
+ * checked before memory is asked for, every value before it reaches the cache. They contain the
+ * conversation in clear text. The format: schema/SESSION.md. The same sequence gives the same
+ * bytes. */
+
+/* Writes a session to a file that only its owner can read (mode 0600). It appears under its name
+ * when complete; on any error what was there before is untouched. Errors: INVALID_ARGUMENT,
+ * INVALID_STATE (an empty sequence), UNSUPPORTED_MODEL, NON_FINITE (NaN or infinity in keys or
+ * values), IO, NO_SPACE, NOT_FOUND (the folder), OUT_OF_MEMORY, DEVICE_LOST. */
+FLEXQ_API flexq_status flexq_context_save_sequence(flexq_context* context, int32_t sequence,
+                                                   const char* path);
+
+/* The same into the caller's memory, whose content is undefined after an error. */
+FLEXQ_API flexq_status flexq_context_save_sequence_to_memory(flexq_context* context,
+                                                             int32_t sequence, void* session,
+                                                             int64_t capacity,
+                                                             int64_t* session_bytes);
+
+/* Reads a session into an empty sequence, which is still empty, and its note as it was, after any
+ * error. Errors: INVALID_ARGUMENT, INVALID_STATE (a sequence that is not empty), NOT_FOUND, IO,
+ * CORRUPT, LIMIT_EXCEEDED, NON_FINITE, UNSUPPORTED_VERSION, UNSUPPORTED_MODEL (a session of another
+ * model, a checkpoint), UNSUPPORTED_VALUE (another kv_type than the context's), CONTEXT_FULL (more
+ * tokens than the context length or the free pages), OUT_OF_MEMORY, DEVICE_LOST. */
+FLEXQ_API flexq_status flexq_context_restore_sequence(flexq_context* context, int32_t sequence,
+                                                      const char* path);
+
+/* The same from the caller's memory, which is not used any more when the call returns. */
+FLEXQ_API flexq_status flexq_context_restore_sequence_from_memory(flexq_context* context,
+                                                                  int32_t sequence,
+                                                                  const void* session,
+                                                                  int64_t session_bytes);
+
+/* The tokens in the cache for a sequence, oldest first. A session that was saved behind an answer
+ * has all of it but the last token, with which the next prompt begins (see flexq_generator_next):
+ * a note can keep it. */
+FLEXQ_API flexq_status flexq_context_sequence_tokens(const flexq_context* context, int32_t sequence,
+                                                     int32_t* tokens, int32_t capacity,
+                                                     int32_t* n_tokens);
+
+/* Bytes of the application that go with a sequence, copied: saved and restored with it, otherwise
+ * kept until they are replaced, whatever happens to the tokens; no bytes at first. Errors:
+ * INVALID_ARGUMENT, LIMIT_EXCEEDED (over 2^26 bytes), OUT_OF_MEMORY. */
+FLEXQ_API flexq_status flexq_context_set_sequence_note(flexq_context* context, int32_t sequence,
+                                                       const void* note, int64_t note_bytes);
+FLEXQ_API flexq_status flexq_context_sequence_note(const flexq_context* context, int32_t sequence,
+                                                   void* note, int64_t capacity,
+                                                   int64_t* note_bytes);
+
 /* Scores a text under the model: log_probs[i] = ln p(tokens[i + 1] | tokens[0 .. i]) for i in
  * [0, n_tokens - 1). Uses sequence 0, which must be empty and is empty afterwards; n_tokens at most
  * the context length. progress (may be NULL) counts tokens. */

@@ -119,7 +119,7 @@ AtomicFile::~AtomicFile() {
   discard();
 }
 
-Result<AtomicFile> AtomicFile::create(const std::string& path) {
+Result<AtomicFile> AtomicFile::create(const std::string& path, mode_t mode) {
   const SplitPath target = split(path);
   FLEXQ_RETURN_IF_ERROR(refuse_bad_target(path, target));
   sweep_temporaries(target);
@@ -128,7 +128,7 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
     File temporary;
     temporary.path_ = target.folder + "/." + target.name + std::string(kInfix) +
                       std::to_string(getpid()) + "-" + std::to_string(next_counter.fetch_add(1));
-    temporary.fd_ = os::open(temporary.path_.c_str(), O_RDWR | O_CREAT | O_EXCL, 0666);
+    temporary.fd_ = os::open(temporary.path_.c_str(), O_RDWR | O_CREAT | O_EXCL, mode);
     if (temporary.fd_ < 0 && errno == EEXIST) continue;
     if (temporary.fd_ < 0) return os::error("create", temporary.path_, errno);
     AtomicFile file;

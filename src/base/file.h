@@ -2,6 +2,8 @@
 // Every call retries EINTR and finishes short reads and writes; every failure names the path.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <span>
 #include <string>
@@ -57,7 +59,8 @@ class AtomicFile {
   ~AtomicFile();
 
   // `path` that is a folder is kInvalidArgument; a missing parent folder kNotFound.
-  static Result<AtomicFile> create(const std::string& path);
+  // `mode`: the permissions it will have, less what the process's umask takes away.
+  static Result<AtomicFile> create(const std::string& path, mode_t mode = 0666);
   // Where it will appear.
   const std::string& path() const { return target_; }
   // Gives the new file the permissions of the one that is at `path` now. Without it, new files

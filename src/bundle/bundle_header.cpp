@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/checked.h"
+#include "base/little_endian.h"
 
 namespace flexq {
 namespace {
@@ -24,20 +25,6 @@ constexpr size_t kSignatureAt = 96;
 constexpr size_t kKeyIdAt = 160;
 constexpr size_t kSignatureEnd = 192;
 constexpr uint64_t kSmallestDirectory = 8;
-
-template <typename T>
-void store(HeaderBytes& bytes, size_t at, T value) {
-  for (size_t i = 0; i < sizeof(T); ++i)
-    bytes[at + i] = static_cast<uint8_t>(static_cast<uint64_t>(value) >> (8 * i));
-}
-
-template <typename T>
-T load(std::span<const uint8_t> bytes, size_t at) {
-  uint64_t value = 0;
-  for (size_t i = 0; i < sizeof(T); ++i)
-    value |= static_cast<uint64_t>(bytes[at + i]) << (8 * i);
-  return static_cast<T>(value);
-}
 
 Status check_version(const BundleHeader& header, const std::string& source) {
   if (header.min_reader_version > kBundleFormatVersion)
@@ -95,13 +82,13 @@ Sha256Digest directory_hash(std::span<const uint8_t> header_bytes,
 HeaderBytes encode_header(const BundleHeader& header, std::span<const uint8_t> directory) {
   HeaderBytes bytes{};
   std::copy(std::begin(kBundleMagic), std::end(kBundleMagic), bytes.begin());
-  store<uint16_t>(bytes, kFormatVersionAt, header.format_version);
-  store<uint16_t>(bytes, kMinReaderVersionAt, header.min_reader_version);
-  store<uint32_t>(bytes, kHeaderBytesAt, kBundleHeaderBytes);
-  store<int64_t>(bytes, kDirectoryOffsetAt, kBundleHeaderBytes);
-  store<int64_t>(bytes, kDirectoryBytesAt, header.directory_bytes);
-  store<int64_t>(bytes, kSegmentBaseAt, header.segment_base);
-  store<int64_t>(bytes, kFileBytesAt, header.file_bytes);
+  store_little_endian<uint16_t>(bytes, kFormatVersionAt, header.format_version);
+  store_little_endian<uint16_t>(bytes, kMinReaderVersionAt, header.min_reader_version);
+  store_little_endian<uint32_t>(bytes, kHeaderBytesAt, kBundleHeaderBytes);
+  store_little_endian<int64_t>(bytes, kDirectoryOffsetAt, kBundleHeaderBytes);
+  store_little_endian<int64_t>(bytes, kDirectoryBytesAt, header.directory_bytes);
+  store_little_endian<int64_t>(bytes, kSegmentBaseAt, header.segment_base);
+  store_little_endian<int64_t>(bytes, kFileBytesAt, header.file_bytes);
   const Sha256Digest digest = directory_hash(bytes, directory);
   std::copy(digest.begin(), digest.end(), bytes.begin() + kSha256At);
   return bytes;
@@ -116,18 +103,21 @@ Result<BundleHeader> parse_header(std::span<const uint8_t> bytes, int64_t file_b
     return Status::error(StatusCode::kCorrupt, "%s: not a FlexQ bundle (wrong first bytes)",
                          source.c_str());
   BundleHeader header;
-  header.format_version = load<uint16_t>(bytes, kFormatVersionAt);
-  header.min_reader_version = load<uint16_t>(bytes, kMinReaderVersionAt);
+  header.format_version = load_little_endian<uint16_t>(bytes, kFormatVersionAt);
+  header.min_reader_version = load_little_endian<uint16_t>(bytes, kMinReaderVersionAt);
   FLEXQ_RETURN_IF_ERROR(check_version(header, source));
 
-  FLEXQ_RETURN_IF_ERROR(check_equal("flags", load<uint16_t>(bytes, kFlagsAt), 0, source));
-  FLEXQ_RETURN_IF_ERROR(check_equal("header size", load<uint32_t>(bytes, kHeaderBytesAt),
+  FLEXQ_RETURN_IF_ERROR(
+      check_equal("flags", load_little_endian<uint16_t>(bytes, kFlagsAt), 0, source));
+  FLEXQ_RETURN_IF_ERROR(check_equal("header size",
+                                    load_little_endian<uint32_t>(bytes, kHeaderBytesAt),
                                     kBundleHeaderBytes, source));
-  FLEXQ_RETURN_IF_ERROR(check_equal("directory offset", load<uint64_t>(bytes, kDirectoryOffsetAt),
+  FLEXQ_RETURN_IF_ERROR(check_equal("directory offset",
+                                    load_little_endian<uint64_t>(bytes, kDirectoryOffsetAt),
                                     kBundleHeaderBytes, source));
-  FLEXQ_RETURN_IF_ERROR(check_equal("file size", load<uint64_t>(bytes, kFileBytesAt),
+  FLEXQ_RETURN_IF_ERROR(check_equal("file size", load_little_endian<uint64_t>(bytes, kFileBytesAt),
                                     static_cast<uint64_t>(file_bytes), source));
-  const uint64_t directory_bytes = load<uint64_t>(bytes, kDirectoryBytesAt);
+  const uint64_t directory_bytes = load_little_endian<uint64_t>(bytes, kDirectoryBytesAt);
   if (directory_bytes > kMaxDirectoryBytes)
     return Status::error(StatusCode::kLimitExceeded,
                          "%s: directory of %llu bytes, expected at most %lld", source.c_str(),
@@ -140,7 +130,8 @@ Result<BundleHeader> parse_header(std::span<const uint8_t> bytes, int64_t file_b
                          static_cast<unsigned long long>(kSmallestDirectory));
   header.directory_bytes = static_cast<int64_t>(directory_bytes);
   header.segment_base = segment_base_for(header.directory_bytes);
-  FLEXQ_RETURN_IF_ERROR(check_equal("segment base", load<uint64_t>(bytes, kSegmentBaseAt),
+  FLEXQ_RETURN_IF_ERROR(check_equal("segment base",
+                                    load_little_endian<uint64_t>(bytes, kSegmentBaseAt),
                                     static_cast<uint64_t>(header.segment_base), source));
   header.file_bytes = file_bytes;
   if (header.segment_base > file_bytes)

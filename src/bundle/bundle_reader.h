@@ -36,6 +36,8 @@ class Bundle : public WeightSource {
   const std::vector<StoredTensor>& tensors() const override { return tensors_; }
   int64_t n_pieces(int64_t tensor) const override;
   Status read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer, WeightPiece* out) override;
+  // The hash of header and directory, which has those of all chunks.
+  std::optional<Sha256Digest> identity() const override { return header_.sha256; }
 
   bool has_section(std::string_view kind) const;
   // The whole section, decoded. kNotFound when the bundle has none of that kind.

@@ -215,6 +215,10 @@ class Executor {
 
   // Copies one KV page of the pool onto another (copy-on-write).
   virtual Status copy_page(int32_t from, int32_t to) = 0;
+  // Copies one KV page to host memory and back, (page_bytes(shape)); returns when the bytes are
+  // there. The layout is the one above on every device.
+  virtual Status read_page(int32_t page, std::span<uint8_t> to) = 0;
+  virtual Status write_page(int32_t page, std::span<const uint8_t> from) = 0;
   // Fills the workspace with NaN (tests: no step may read what was not written before).
   virtual Status poison_workspace() = 0;
 };

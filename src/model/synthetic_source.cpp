@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <string_view>
 
 #include "base/checked.h"
 #include "base/half.h"
@@ -143,6 +144,35 @@ Status SyntheticSource::read_piece(int64_t tensor, int64_t piece, PieceBuffer& b
     out->scales = scales;
   }
   return Status();
+}
+
+std::optional<Sha256Digest> SyntheticSource::identity() const {
+  Sha256 hash;
+  const auto add = [&](const auto& value) {
+    const auto* bytes = reinterpret_cast<const uint8_t*>(&value);
+    hash.update({bytes, sizeof value});
+  };
+  // Another name when the same seed is to give other weights.
+  for (const char letter : std::string_view("FLEXQ-SYNTHETIC-1"))
+    add(letter);
+  add(seed_);
+  for (const int32_t value :
+       {config_.n_layers, config_.n_embd, config_.n_heads, config_.n_kv_heads, config_.head_dim,
+        config_.n_ff, config_.n_vocab, config_.context_tokens, config_.rope.original_context_tokens,
+        int32_t{config_.tied_embeddings}, int32_t{config_.attention_bias},
+        int32_t{config_.mlp_bias}, static_cast<int32_t>(config_.rope.type)}) {
+    add(value);
+  }
+  for (const double value :
+       {static_cast<double>(config_.rms_norm_eps), config_.rope.theta, config_.rope.factor,
+        config_.rope.low_freq_factor, config_.rope.high_freq_factor}) {
+    add(value);
+  }
+  for (const StoredTensor& tensor : tensors_) {
+    add(static_cast<int32_t>(tensor.format));
+    add(tensor.activation_bits);
+  }
+  return hash.finish();
 }
 
 std::vector<StoredTensor> unquantized_tensors(const ModelConfig& config) {

@@ -21,6 +21,8 @@ class SyntheticSource : public WeightSource {
   const std::vector<StoredTensor>& tensors() const override { return tensors_; }
   int64_t n_pieces(int64_t tensor) const override;
   Status read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer, WeightPiece* out) override;
+  // Of config, formats and seed, from which the weights follow.
+  std::optional<Sha256Digest> identity() const override;
 
  private:
   ModelConfig config_;

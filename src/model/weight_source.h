@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "base/memory.h"
+#include "base/sha256.h"
 #include "kernels/layout/weight_format.h"
 #include "model/model_config.h"
 
@@ -52,6 +54,9 @@ class WeightSource {
   // Reads, verifies and decodes one piece. Safe from several threads with separate buffers.
   virtual Status read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer,
                             WeightPiece* out) = 0;
+  // A hash that no other model has: of everything that decides what it computes. Nothing where
+  // that would take reading all weights.
+  virtual std::optional<Sha256Digest> identity() const { return std::nullopt; }
 };
 
 // Rows per piece of a tensor: the multiple of kPieceRowMultiple nearest below kPieceTargetBytes of

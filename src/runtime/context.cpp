@@ -40,6 +40,7 @@ Result<std::shared_ptr<Context>> Context::create(std::shared_ptr<const LoadedMod
                                      span_of(*context->pages_), *context->model_->pool));
   context->cache_ =
       KvCache(plan.shape.n_sequences, plan.shape.context_tokens, kPageTokens, plan.n_pages);
+  context->notes_.resize(static_cast<size_t>(plan.shape.n_sequences));
   const auto chunk = static_cast<size_t>(plan.shape.chunk_tokens);
   context->chunk_tokens_.resize(chunk);
   context->chunk_positions_.resize(chunk);

@@ -8,11 +8,13 @@
 #include <span>
 #include <vector>
 
+#include "base/byte_source.h"
 #include "base/status.h"
 #include "model/forward.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
 #include "runtime/sampler.h"
+#include "runtime/session_header.h"
 
 namespace flexq {
 
@@ -66,6 +68,10 @@ struct RowSampling {
 };
 Status non_finite_sampling();
 
+// Takes the bytes of a saved sequence, each once; the first ones come last, since they have the
+// hash of the others.
+using SessionSink = FunctionRef<Status(int64_t offset, std::span<const uint8_t> bytes)>;
+
 struct ContextCounters {
   int64_t tokens_computed = 0;
   int64_t forward_calls = 0;
@@ -117,11 +123,23 @@ class Context {
   }
   void publish(int32_t sequence) { cache_.publish(sequence); }
 
+  // A sequence's tokens, keys, values and note, as schema/SESSION.md describes them: how many bytes
+  // they are, to a sink, and back into an empty sequence, which stays empty on any error.
+  Result<int64_t> saved_bytes(int32_t sequence) const;
+  Status save_sequence(int32_t sequence, SessionSink write);
+  Status restore_sequence(int32_t sequence, ByteSource& source);
+  // Bytes of the application that are saved with a sequence.
+  std::span<const uint8_t> note(int32_t sequence) const {
+    return notes_[static_cast<size_t>(sequence)];
+  }
+  Status set_note(int32_t sequence, std::span<const uint8_t> bytes);
+  Status check_sequence(int32_t sequence) const;
+
  private:
   friend class ContextUse;
   class Appended;
+  class Restored;
   Context() = default;
-  Status check_sequence(int32_t sequence) const;
   Status check_items(std::span<const BatchItem> items) const;
   Status check_token(int32_t token) const;
   Status run_items(std::span<const BatchItem> items, StopCheck stop);
@@ -133,6 +151,13 @@ class Context {
   Status score_chunk(float* log_probs);
   void stage_token(int32_t index, int32_t sequence, int32_t position);
   Status check_output_rows(int32_t n_rows);
+  // Of the sequence as it is, without a hash.
+  Result<SessionHeader> session_header(int32_t sequence) const;
+  // Reads all blocks of a session into the pages of its tokens. front: see SessionLayout; page and
+  // block_room: (page_bytes(shape)).
+  Status restore_blocks(int32_t sequence, const SessionHeader& header,
+                        std::span<const uint8_t> front, ByteSource& source, std::span<uint8_t> page,
+                        std::span<uint8_t> block_room);
 
   std::shared_ptr<const LoadedModel> model_;
   ContextPlan plan_;
@@ -141,6 +166,7 @@ class Context {
   std::unique_ptr<DeviceBuffer> workspace_;
   std::unique_ptr<Executor> executor_;
   KvCache cache_;
+  std::vector<std::vector<uint8_t>> notes_;  // (n_sequences)
   ContextCounters counters_;
   int32_t n_output_rows_ = 0;
   std::atomic_flag in_use_ = ATOMIC_FLAG_INIT;

@@ -56,6 +56,9 @@ class KvCache {
   // (n_sequences, pages_per_sequence) page numbers.
   const int32_t* block_tables() const { return block_tables_.data(); }
 
+  // The page that holds the sequence's positions from index * page_tokens on.
+  int32_t page_of(int32_t sequence, int32_t index) const { return page(sequence, index); }
+
   int32_t pages_total() const { return static_cast<int32_t>(reference_counts_.size()); }
   // By sequences.
   int32_t pages_used() const { return pages_total() - pages_available(); }

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "base/sha256.h"
 #include "base/thread_pool.h"
 #include "model/llama_model.h"
 #include "model/rope_table.h"
@@ -18,6 +20,7 @@ struct LoadedModel {
   RopeTable rope;
   std::shared_ptr<const Tokenizer> tokenizer;  // null where the source has none
   std::string policy;                          // "flexq", ...; "none" for a checkpoint
+  std::optional<Sha256Digest> identity;        // see WeightSource
   bool is_end_token(int32_t token) const;
 };
 

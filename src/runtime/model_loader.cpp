@@ -115,6 +115,7 @@ Result<std::shared_ptr<const LoadedModel>> load_model(const ModelSource& source,
   model->rope = RopeTable(model->llama->config());
   model->tokenizer = std::move(opened.tokenizer);
   model->policy = std::move(opened.policy);
+  model->identity = opened.weights->identity();
   return std::shared_ptr<const LoadedModel>(std::move(model));
 }
 

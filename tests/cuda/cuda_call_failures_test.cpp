@@ -48,6 +48,28 @@ class Program {
     if (status == FLEXQ_OK) status = flexq_context_decode(context_.get(), batch.get());
     return status;
   }
+  // Sequence 0 to memory, and back as sequence 2.
+  flexq_status save_and_restore() {
+    int64_t n_bytes = 0;
+    static_cast<void>(
+        flexq_context_save_sequence_to_memory(context_.get(), 0, nullptr, 0, &n_bytes));
+    std::vector<char> bytes(static_cast<size_t>(n_bytes));
+    flexq_status status =
+        flexq_context_save_sequence_to_memory(context_.get(), 0, bytes.data(), n_bytes, &n_bytes);
+    if (status == FLEXQ_OK) {
+      status = flexq_context_restore_sequence_from_memory(context_.get(), 2, bytes.data(), n_bytes);
+    }
+    const int32_t length = flexq_context_sequence_length(context_.get(), 2);
+    CHECK(length == (status == FLEXQ_OK ? flexq_context_sequence_length(context_.get(), 0) : 0));
+    if (status == FLEXQ_OK) {
+      std::vector<char> again(bytes.size());
+      status =
+          flexq_context_save_sequence_to_memory(context_.get(), 2, again.data(), n_bytes, &n_bytes);
+      if (status == FLEXQ_OK) CHECK(again == bytes);
+    }
+    REQUIRE_OK(flexq_context_rewind(context_.get(), 2, 0));
+    return status;
+  }
   flexq_status generate() {
     REQUIRE_OK(flexq_context_rewind(context_.get(), 0, 0));
     SamplingHandle sampling;
@@ -100,6 +122,7 @@ std::vector<Step> steps(const std::string& policy) {
           {"create", &Program::create_context},
           {"prefill", &Program::prefill},
           {"decode", &Program::decode_batch},
+          {"save and restore", &Program::save_and_restore},
           {"generate", &Program::generate},
           {"score", &Program::score},
           {"release", &Program::release}};

@@ -23,6 +23,7 @@ bool fuzz_bundle_load(FuzzInput input);
 bool fuzz_config_json(FuzzInput input);
 bool fuzz_safetensors(FuzzInput input);
 bool fuzz_sentencepiece(FuzzInput input);
+bool fuzz_session_state(FuzzInput input);
 bool fuzz_text(FuzzInput input);
 bool fuzz_tiktoken(FuzzInput input);
 bool fuzz_tokenizer_json(FuzzInput input);
@@ -39,6 +40,7 @@ inline constexpr FuzzTarget kFuzzTargets[] = {
     {"config_json", fuzz_config_json},
     {"safetensors", fuzz_safetensors},
     {"sentencepiece", fuzz_sentencepiece},
+    {"session_state", fuzz_session_state},
     {"text", fuzz_text},
     {"tiktoken", fuzz_tiktoken},
     {"tokenizer_json", fuzz_tokenizer_json},

@@ -17,6 +17,7 @@ int main(int argc, char** argv) {
     flexq::test::Seeds seeds;
     flexq::test::add_bundle_seeds(seeds);
     flexq::test::add_checkpoint_seeds(seeds);
+    flexq::test::add_session_seeds(seeds);
     flexq::test::add_tokenizer_seeds(seeds);
     size_t n_bytes = 0;
     for (const auto& [name, bytes] : seeds) {

@@ -14,6 +14,7 @@ using Seeds = std::map<std::string, std::string>;
 
 void add_bundle_seeds(Seeds& seeds);
 void add_checkpoint_seeds(Seeds& seeds);
+void add_session_seeds(Seeds& seeds);
 void add_tokenizer_seeds(Seeds& seeds);
 
 }  // namespace flexq::test

@@ -11,34 +11,13 @@
 
 #include "base/file.h"
 #include "base/os_calls.h"
+#include "reliability/call_gate.h"
 #include "reliability/tiny_model.h"
 #include "support/test_data.h"
 #include "support/test_keys.h"
 
 namespace flexq::test {
 namespace {
-
-enum class Fault { kNone, kError, kErrorOnward, kShort, kKill };
-
-// Interferes with the k-th system call of the process, counted from 0 over all threads.
-struct CallGate {
-  Fault fault = Fault::kNone;
-  int error = 0;
-  int k = 0;
-  std::atomic<int> calls{0};
-  std::atomic<int> struck_call{-1};  // an os::Call
-
-  static os::Fault ask(os::Call call, void* user_data) {
-    auto* gate = static_cast<CallGate*>(user_data);
-    const int index = gate->calls++;
-    const bool hit = index == gate->k || (gate->fault == Fault::kErrorOnward && index > gate->k);
-    if (!hit || gate->fault == Fault::kNone) return {};
-    if (gate->struck_call < 0) gate->struck_call = static_cast<int>(call);
-    if (gate->fault == Fault::kKill) _exit(42);
-    if (gate->fault == Fault::kShort) return {.max_bytes = 1};
-    return {.error = gate->error};
-  }
-};
 
 enum class Writer { kQuantize, kQuantizeOverOld, kSign };
 constexpr Writer kWriters[] = {Writer::kQuantize, Writer::kQuantizeOverOld, Writer::kSign};

@@ -387,6 +387,65 @@ TEST_CASE("T11_host_allocation_failures: fork and copy on write") {
                          [&] { session.rewind(1, 0); }});
 }
 
+TEST_CASE("T11_host_allocation_failures: save and restore") {
+  keep_temporaries_in_memory();
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("session");
+  Session session;
+  flexq_context* context = session.context.get();
+  REQUIRE_OK(session.decode(0, 0, 20));
+  REQUIRE_OK(flexq_context_set_sequence_note(context, 0, "a note", 6));
+  REQUIRE_OK(flexq_context_save_sequence(context, 0, path.c_str()));
+  const std::string expected = read_file_bytes(path);
+  const auto write_old = [&] { std::ofstream(path, std::ios::binary) << "old"; };
+  fail_every_allocation("save to a file",
+                        {[&] { return flexq_context_save_sequence(context, 0, path.c_str()); },
+                         [&] { return read_file_bytes(path); },
+                         [&] {
+                           const std::string found = read_file_bytes(path);
+                           REQUIRE((found == "old" || found == expected));
+                           REQUIRE(list_directory(directory.path())->size() == 1);
+                         },
+                         write_old});
+
+  std::string bytes(expected.size(), '\0');
+  int64_t n_bytes = 0;
+  fail_every_allocation("save to memory", {[&] {
+                                             return flexq_context_save_sequence_to_memory(
+                                                 context, 0, bytes.data(), std::ssize(bytes),
+                                                 &n_bytes);
+                                           },
+                                           [&] { return bytes; }});
+
+  REQUIRE_OK(flexq_context_save_sequence(context, 0, path.c_str()));
+  const auto is_empty = [&] {
+    CHECK(session.length(1) == 0);
+    CHECK(session.pages_used() == 2);
+  };
+  const auto clean_up = [&] {
+    session.rewind(1, 0);
+    flexq_context_set_sequence_note(context, 1, nullptr, 0);
+  };
+  const auto restored = [&] {
+    flexq_context_save_sequence_to_memory(context, 1, bytes.data(), std::ssize(bytes), &n_bytes);
+    REQUIRE(bytes == expected);
+    return bytes;
+  };
+  fail_every_allocation("restore from a file", {[&] {
+                                                  session.rewind(1, 0);
+                                                  return flexq_context_restore_sequence(
+                                                      context, 1, path.c_str());
+                                                },
+                                                restored, is_empty, clean_up});
+  fail_every_allocation("restore from memory", {[&] {
+                                                  session.rewind(1, 0);
+                                                  return flexq_context_restore_sequence_from_memory(
+                                                      context, 1, expected.data(),
+                                                      std::ssize(expected));
+                                                },
+                                                restored, is_empty, clean_up});
+}
+
 TEST_CASE("T11_host_allocation_failures: score and perplexity") {
   Session session;
   std::vector<float> log_probs(29);

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Mutation of the bundle's checks: is every one of them tested?
+"""Mutation of the checks of bundles and of saved sequences: is every one of them tested?
 
-Takes the sources that read and validate bundles, and the configs in them, and makes every mutant of
-each check that is described below. All mutants are compiled into one program, which takes the number
-of the one that is to act from the environment; the tests of bundles then run once for each. Where
+Takes the sources that read and validate bundles, the configs in them, and saved sequences, and makes
+every mutant of each check that is described below. All mutants are compiled into one program, which takes the number
+of the one that is to act from the environment; the tests of both then run once for each. Where
 FLEXQ_ASSIGN_OR_RETURN stops there is no value to go on with: it is not mutated.
 
   mutate_bundle_validation.py list                     every mutant with its key
@@ -39,7 +39,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = [ROOT / "src/bundle" / name for name in (
     "bundle_header.cpp", "bundle_reader.cpp", "bundle_signature.cpp", "bundle_validate.cpp",
-    "chunk_codec.cpp", "directory_decode.cpp")] + [ROOT / "src/model/model_config.cpp"]
+    "chunk_codec.cpp", "directory_decode.cpp")] + [ROOT / "src/model/model_config.cpp"] + [
+        ROOT / "src/runtime" / name for name in (
+            "context_session.cpp", "session_block.cpp", "session_header.cpp")]
 EQUIVALENT = Path(__file__).with_name("bundle_equivalent_mutants.txt")
 VARIABLE = "FLEXQ_MUTANT"
 TIMEOUT_S = 120

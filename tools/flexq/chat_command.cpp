@@ -23,10 +23,13 @@ int chat(const ChatCommand& command) {
   for (;;) {
     if (shows_prompt) (void)write_all(STDERR_FILENO, "> ");
     const LineInput::Outcome outcome = input.next(line);
-    if (outcome == LineInput::Outcome::kInterrupted) return report_interrupt();
+    if (outcome == LineInput::Outcome::kInterrupted) {
+      const int code = session.save();
+      return code == kExitOk ? report_interrupt() : code;
+    }
     if (outcome == LineInput::Outcome::kFailed)
       return report_failure("standard input", std::string_view(std::strerror(errno)));
-    if (outcome == LineInput::Outcome::kEnd || line == "/exit") return kExitOk;
+    if (outcome == LineInput::Outcome::kEnd || line == "/exit") return session.save();
     int code = kExitOk;
     if (line == "/reset")
       code = session.reset();
@@ -45,8 +48,9 @@ void add_chat_command(CLI::App& parent, Work& selected) {
   app->add_option("MODEL", run.model, "Bundle, or checkpoint folder (runs unquantized)")
       ->required()
       ->type_name("");
-  app->add_option("--system", command->system, "System message in front of the conversation")
-      ->type_name("TEXT");
+  CLI::Option* system =
+      app->add_option("--system", command->system, "System message in front of the conversation")
+          ->type_name("TEXT");
   CLI::Option* name =
       app->add_option("--template", command->template_name,
                       "Chat format: llama-2, llama-3, chatml, zephyr or vicuna; without it that "
@@ -66,6 +70,8 @@ void add_chat_command(CLI::App& parent, Work& selected) {
   add_number(*app, "--deadline-ms", run.deadline_ms, "MS",
              "End an answer after this time; 0: never")
       ->check(integer_from(0, INT64_MAX / 1000000));
+  add_session_options(*app, run.session);
+  system->excludes(app->get_option("--load-session"));
   add_sampling_options(*app, run);
   add_common_options(*app, run.common);
   add_public_key_option(*app, run.common);
@@ -75,6 +81,8 @@ void add_chat_command(CLI::App& parent, Work& selected) {
       "When the context is full, the oldest turns are dropped.\n"
       "Examples:\n"
       "  flexq chat llama-2-7b-chat.flexq --system \"Answer briefly.\" --temperature 0.7\n"
+      "  flexq chat llama-2-7b-chat.flexq --save-session talk.session\n"
+      "  flexq chat llama-2-7b-chat.flexq --load-session talk.session --save-session talk.session\n"
       "  printf 'Hello\\n' | flexq chat ./model --template chatml --json\n"
       "JSON: {\"text\", \"tokens\", \"n_prompt_tokens\": computed for this answer,\n"
       "\"n_cached_tokens\": taken from earlier turns, \"finish_reason\": stop, length, cancelled\n"

@@ -67,12 +67,36 @@ int ChatSession::open() {
   status = flexq_context_get_plan(context_.get(), &plan);
   if (status != FLEXQ_OK) return report_failure(run.model, status);
   context_tokens_ = plan.context_tokens;
-  return reset();
+  system_ = command_.system;
+  return run.session.load.empty() ? reset() : load();
+}
+
+int ChatSession::load() {
+  SessionMessages messages;
+  const int code = load_session(command_.run.session.load, "chat", context_, messages, cached_);
+  if (code != kExitOk) return code;
+  for (auto& [role, content] : messages)
+    messages_.push_back({std::move(role), std::move(content)});
+  if (!messages_.empty() && messages_.front().role == "system") system_ = messages_.front().content;
+  return kExitOk;
+}
+
+int ChatSession::save() const {
+  if (command_.run.session.save.empty()) return kExitOk;
+  SessionMessages messages;
+  // After /reset the cache still holds the conversation that was to be forgotten.
+  if (messages_.size() <= (system_.empty() ? 0u : 1u)) {
+    const flexq_status status = flexq_context_rewind(context_.get(), 0, 0);
+    if (status != FLEXQ_OK) return report_failure("--save-session", status);
+  }
+  for (const Message& message : messages_)
+    messages.emplace_back(message.role, message.content);
+  return save_session(command_.run.session.save, "chat", context_, messages);
 }
 
 int ChatSession::reset() {
   messages_.clear();
-  if (!command_.system.empty()) messages_.push_back({"system", command_.system});
+  if (!system_.empty()) messages_.push_back({"system", system_});
   return kExitOk;
 }
 
@@ -81,7 +105,7 @@ int ChatSession::encode_conversation(std::vector<int32_t>& tokens) const {
   flexq_status status = flexq_chat_create(Out(chat));
   for (const Message& message : messages_) {
     if (status == FLEXQ_OK)
-      status = flexq_chat_add(chat.get(), message.role, message.content.data(),
+      status = flexq_chat_add(chat.get(), message.role.c_str(), message.content.data(),
                               static_cast<int64_t>(message.content.size()));
   }
   if (status == FLEXQ_OK) status = encode_chat(tokenizer_, template_name(), chat, tokens);
@@ -94,7 +118,7 @@ int ChatSession::make_room(std::vector<int32_t>& tokens, bool& has_room) {
   const int32_t max_tokens = command_.run.max_tokens;
   const int32_t quarter = std::max(1, context_tokens_ / 4);
   const int32_t wanted = max_tokens > 0 ? std::min(max_tokens, quarter) : quarter;
-  const size_t first_turn = command_.system.empty() ? 0 : 1;
+  const size_t first_turn = system_.empty() ? 0 : 1;
   int n_dropped = 0;
   has_room = true;
   while (static_cast<int64_t>(tokens.size()) + wanted > context_tokens_) {

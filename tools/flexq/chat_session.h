@@ -31,13 +31,17 @@ class ChatSession {
   // Forgets the conversation, but not the system message.
   int reset();
 
+  // Saves the conversation where --save-session says.
+  int save() const;
+
  private:
   struct Message {
-    const char* role;
+    std::string role;
     std::string content;
   };
 
   const char* template_name() const;
+  int load();
   int encode_conversation(std::vector<int32_t>& tokens) const;
   int make_room(std::vector<int32_t>& tokens, bool& has_room);
   int generate(const std::vector<int32_t>& tokens);
@@ -49,6 +53,7 @@ class ChatSession {
   Context context_;
   GeneratorOptions options_;
   int32_t context_tokens_ = 0;
+  std::string system_;
   std::vector<Message> messages_;
   std::vector<int32_t> cached_;  // what the sequence holds
 };

@@ -63,6 +63,45 @@ int generate(const Generator& generator, Stream& stream, bool& was_interrupted) 
   return report_failure("generation", status);
 }
 
+// Without a session: the prompt. With one: what follows its text; no prompt: its last token again,
+// whose logits say how the text goes on.
+int start(const RunCommand& command, const std::string& prompt, const Context& context,
+          const Generator& generator) {
+  if (!command.session.load.empty()) {
+    SessionMessages none;
+    std::vector<int32_t> tokens;
+    const int code = load_session(command.session.load, "run", context, none, tokens);
+    if (code != kExitOk) return code;
+    if (prompt.empty()) {
+      const auto n_kept = static_cast<int32_t>(tokens.size()) - 1;
+      flexq_status status = flexq_context_rewind(context.get(), 0, n_kept);
+      if (status == FLEXQ_OK)
+        status = flexq_generator_start_tokens(generator.get(), &tokens.back(), 1);
+      return status == FLEXQ_OK ? kExitOk : report_failure("--load-session", status);
+    }
+  }
+  const flexq_status status =
+      flexq_generator_start(generator.get(), prompt.data(), static_cast<int64_t>(prompt.size()),
+                            encode_flags(command.no_bos, command.parse_special));
+  return status == FLEXQ_OK ? kExitOk : report_failure("prompt", status);
+}
+
+// The cache lacks the last token of an answer that no end token ended.
+int save(const RunCommand& command, const Context& context, const RunResult& result,
+         int32_t n_before) {
+  const size_t n_cached =
+      static_cast<size_t>(flexq_context_sequence_length(context.get(), 0) - n_before);
+  if (!result.tokens.empty() && n_cached < result.prompt_tokens.size() + result.tokens.size()) {
+    Batch batch;
+    flexq_status status = flexq_batch_create(Out(batch));
+    if (status == FLEXQ_OK)
+      status = flexq_batch_add(batch.get(), 0, &result.tokens.back(), 1, FLEXQ_OUTPUT_NONE);
+    if (status == FLEXQ_OK) status = flexq_context_decode(context.get(), batch.get());
+    if (status != FLEXQ_OK) return report_failure("--save-session", status);
+  }
+  return save_session(command.session.save, "run", context, {});
+}
+
 int run(const RunCommand& command) {
   std::string prompt = command.prompt;
   if (command.reads_prompt_file) {
@@ -79,12 +118,10 @@ int run(const RunCommand& command) {
     return code;
   }
   Generator generator;
-  flexq_status status = flexq_generator_create(context.get(), options.get(), Out(generator));
+  const flexq_status status = flexq_generator_create(context.get(), options.get(), Out(generator));
   if (status != FLEXQ_OK) return report_failure(command.model, status);
-  status =
-      flexq_generator_start(generator.get(), prompt.data(), static_cast<int64_t>(prompt.size()),
-                            encode_flags(command.no_bos, command.parse_special));
-  if (status != FLEXQ_OK) return report_failure("prompt", status);
+  if (const int code = start(command, prompt, context, generator); code != kExitOk) return code;
+  const int32_t n_before = flexq_context_sequence_length(context.get(), 0);
 
   Stream stream{.to_stdout = !command.common.json, .keep_log_probs = command.n_log_probs >= 0};
   if (command.echo) {
@@ -99,6 +136,9 @@ int run(const RunCommand& command) {
   const int code = command.common.json ? print_run_json(command, result) : print("\n");
   if (code != kExitOk) return code;
   if (command.stats) print_run_stats(result);
+  if (!command.session.save.empty()) {
+    if (const int saved = save(command, context, result, n_before); saved != kExitOk) return saved;
+  }
   return was_interrupted ? report_interrupt() : kExitOk;
 }
 
@@ -197,6 +237,7 @@ void add_run_command(CLI::App& parent, Work& selected) {
                       "In place of -p: file with the prompt, byte for byte; - : standard input")
           ->type_name("FILE");
   add_generation_options(*app, *command);
+  add_session_options(*app, command->session);
   add_sampling_options(*app, *command);
   CLI::Option* json_only =
       app->add_option("--log-probs", command->n_log_probs,
@@ -216,10 +257,14 @@ void add_run_command(CLI::App& parent, Work& selected) {
       "  flexq run llama-2-7b.flexq -p \"The capital of France is\" -n 32\n"
       "  flexq run llama-2-7b-chat.flexq -p \"A city as JSON:\" --format json\n"
       "  flexq run ./llama-2-7b --file prompt.txt --temperature 0.8 --top-p 0.95 --seed 7 --stats\n"
+      "  flexq run llama-2-7b.flexq -p \"Once upon a time\" --save-session story.session\n"
+      "  flexq run llama-2-7b.flexq --load-session story.session -p \" The next morning\"\n"
       "JSON: {\"text\", \"prompt_tokens\", \"tokens\", \"finish_reason\": stop, length, cancelled\n"
       "or deadline, \"prefill_tokens_per_second\", \"decode_tokens_per_second\", \"log_probs\"}");
   app->callback([command, prompt, prompt_file, &selected] {
-    if (prompt->count() + prompt_file->count() != 1) {
+    const size_t n_prompts = prompt->count() + prompt_file->count();
+    // A text goes on without a prompt, too.
+    if (n_prompts != 1 && !(n_prompts == 0 && !command->session.load.empty())) {
       throw CLI::ValidationError("--prompt, --file", "expected exactly one of them");
     }
     command->reads_prompt_file = prompt_file->count() == 1;

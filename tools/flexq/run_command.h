@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "session_file.h"
 #include "tool_options.h"
 
 namespace flexq_tool {
@@ -15,6 +16,7 @@ struct RunCommand {
   std::string prompt;
   std::string prompt_file;
   bool reads_prompt_file = false;
+  SessionFiles session;
   int32_t max_tokens = 256;
   int32_t context_tokens = 0;
   std::string kv_type = "auto";

@@ -162,6 +162,115 @@ namespace FlexQ
             }
         }
 
+        /// <summary>Saves a sequence, its tokens with their keys, values and note, to a file that
+        /// only its owner can read. It appears under its name when complete; on any error what was
+        /// there before is untouched.</summary>
+        /// <param name="sequence">One that holds at least one token.</param>
+        /// <param name="path">The file.</param>
+        /// <exception cref="FlexqException">InvalidArgument, InvalidState (an empty sequence),
+        /// UnsupportedModel (a checkpoint), NonFinite, Io, NoSpace, NotFound (the folder),
+        /// OutOfMemory, DeviceLost.</exception>
+        public void SaveSequence(int sequence, string path)
+        {
+            byte[] name = Utf8.Name(path, nameof(path));
+            using (NativeHandle.Lease context = Handle.Acquire())
+            {
+                FlexqNative.flexq_context_save_sequence(context.Pointer, sequence, name);
+            }
+        }
+
+        /// <summary>The same as bytes: at most 2 GiB.</summary>
+        /// <param name="sequence">One that holds at least one token.</param>
+        /// <returns>The session.</returns>
+        /// <exception cref="FlexqException">As to a file.</exception>
+        public byte[] SaveSequence(int sequence)
+        {
+            using (NativeHandle.Lease context = Handle.Acquire())
+            {
+                IntPtr pointer = context.Pointer;
+                return Buffers.Bytes(0, (byte[] bytes, long capacity, out long length) =>
+                    FlexqNative.flexq_context_save_sequence_to_memory(
+                        pointer, sequence, bytes, capacity, out length));
+            }
+        }
+
+        /// <summary>Restores a saved sequence, which then goes on as if it had never stopped. After
+        /// any error the sequence is still empty.</summary>
+        /// <param name="sequence">An empty one.</param>
+        /// <param name="path">A session of this model.</param>
+        /// <exception cref="FlexqException">InvalidArgument, InvalidState (a sequence that is not
+        /// empty), NotFound, Io, Corrupt, LimitExceeded, NonFinite, UnsupportedVersion,
+        /// UnsupportedModel (a session of another model, a checkpoint), UnsupportedValue (another
+        /// KvType), ContextFull, OutOfMemory, DeviceLost.</exception>
+        public void RestoreSequence(int sequence, string path)
+        {
+            byte[] name = Utf8.Name(path, nameof(path));
+            using (NativeHandle.Lease context = Handle.Acquire())
+            {
+                FlexqNative.flexq_context_restore_sequence(context.Pointer, sequence, name);
+            }
+        }
+
+        /// <summary>The same from bytes.</summary>
+        /// <param name="sequence">An empty one.</param>
+        /// <param name="session">A session of this model.</param>
+        /// <exception cref="FlexqException">As from a file.</exception>
+        public void RestoreSequence(int sequence, byte[] session)
+        {
+            Buffers.NotNull(session, nameof(session));
+            using (NativeHandle.Lease context = Handle.Acquire())
+            {
+                FlexqNative.flexq_context_restore_sequence_from_memory(
+                    context.Pointer, sequence, session, session.LongLength);
+            }
+        }
+
+        /// <summary>The tokens in the cache for a sequence, oldest first: of an answer all but the
+        /// last, with which the next prompt begins.</summary>
+        /// <param name="sequence">From 0.</param>
+        /// <returns>Their ids.</returns>
+        /// <exception cref="FlexqException">InvalidArgument.</exception>
+        public int[] SequenceTokens(int sequence)
+        {
+            using (NativeHandle.Lease context = Handle.Acquire())
+            {
+                IntPtr pointer = context.Pointer;
+                return Buffers.Tokens(256, (int[] tokens, int capacity, out int length) =>
+                    FlexqNative.flexq_context_sequence_tokens(
+                        pointer, sequence, tokens, capacity, out length));
+            }
+        }
+
+        /// <summary>Bytes that are saved and restored with a sequence, otherwise kept until they
+        /// are replaced.</summary>
+        /// <param name="sequence">From 0.</param>
+        /// <param name="note">At most 64 MiB.</param>
+        /// <exception cref="FlexqException">InvalidArgument, LimitExceeded.</exception>
+        public void SetSequenceNote(int sequence, byte[] note)
+        {
+            Buffers.NotNull(note, nameof(note));
+            using (NativeHandle.Lease context = Handle.Acquire())
+            {
+                FlexqNative.flexq_context_set_sequence_note(
+                    context.Pointer, sequence, note, note.LongLength);
+            }
+        }
+
+        /// <summary>The note of a sequence.</summary>
+        /// <param name="sequence">From 0.</param>
+        /// <returns>No bytes where none was set.</returns>
+        /// <exception cref="FlexqException">InvalidArgument.</exception>
+        public byte[] SequenceNote(int sequence)
+        {
+            using (NativeHandle.Lease context = Handle.Acquire())
+            {
+                IntPtr pointer = context.Pointer;
+                return Buffers.Bytes(0, (byte[] bytes, long capacity, out long length) =>
+                    FlexqNative.flexq_context_sequence_note(
+                        pointer, sequence, bytes, capacity, out length));
+            }
+        }
+
         /// <summary>Scores a text under the model. Uses sequence 0, which must be empty and is
         /// empty afterwards.</summary>
         /// <param name="tokens">At most the context length.</param>

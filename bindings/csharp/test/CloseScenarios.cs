@@ -101,6 +101,10 @@ namespace FlexQ.Tests
             {
                 return "user";
             }
+            if (type == typeof(byte[]))
+            {
+                return new byte[] { 1 };
+            }
             if (type == typeof(int[]))
             {
                 return new[] { 1 };

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.IO;
 using System.Linq;
 using System.Threading;
 
@@ -139,6 +140,71 @@ namespace FlexQ.Tests
                 Check.Equal(-1, context.SequenceLength(2), "a sequence that is not there");
                 Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "",
                     () => context.Fork(0, 2), "a fork to nowhere");
+            }
+        }
+
+        [Scenario("save_and_restore")]
+        private static void SaveAndRestore()
+        {
+            Shared.WithTemporaryFolder(SaveAndRestore);
+        }
+
+        private static void SaveAndRestore(string folder)
+        {
+            string file = Path.Combine(folder, "s\u00e9ance.session");
+            byte[] note = { 1, 0, 255 };
+            int[] answer = Shared.Answer(Shared.Stories, Shared.Prompt, 40);
+            byte[] session;
+            using (Context context = Shared.Stories.CreateContext(
+                new ContextOptions { Sequences = 2 }))
+            {
+                using (Generator generator = Shared.Started(context, 15))
+                {
+                    generator.Run();
+                }
+                context.SetSequenceNote(0, note);
+                context.SaveSequence(0, file);
+                session = context.SaveSequence(0);
+                Check.Fails(ErrorCode.InvalidState, "INVALID_STATE", "at least one token",
+                    () => context.SaveSequence(1), "an empty sequence is saved");
+                Check.Fails(ErrorCode.InvalidState, "INVALID_STATE", "empty",
+                    () => context.RestoreSequence(0, session), "a sequence that is not empty");
+                Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "sequence",
+                    () => context.SequenceTokens(2), "tokens of a sequence that is not there");
+                Check.Fails(ErrorCode.NotFound, "NOT_FOUND", "",
+                    () => context.SaveSequence(0, Path.Combine(folder, "a", "b")), "no folder");
+            }
+            using (Context context = Shared.Stories.CreateContext(
+                new ContextOptions { Sequences = 2 }))
+            {
+                Check.Equal(0, context.SequenceTokens(0).Length, "tokens of an empty sequence");
+                Check.Equal(0, context.SequenceNote(0).Length, "no note");
+                context.RestoreSequence(0, file);
+                context.RestoreSequence(1, session);
+                Check.Same(context.SequenceTokens(0), context.SequenceTokens(1), "tokens");
+                Check.Same(session, context.SaveSequence(1), "saved again");
+                for (int s = 0; s < 2; s++)
+                {
+                    Check.Same(note, context.SequenceNote(s), "note");
+                    using (Generator generator = context.CreateGenerator(
+                        new GeneratorOptions { Sequence = s, MaxTokens = 25 }))
+                    {
+                        generator.Start(new[] { answer[14] });
+                        generator.Run();
+                        Check.Same(answer.Skip(15), generator.Tokens(), "the answer goes on");
+                    }
+                }
+                context.Rewind(0, 0);
+                session[session.Length - 1] ^= 1;
+                Check.Fails(ErrorCode.Corrupt, "CORRUPT", "SHA-256",
+                    () => context.RestoreSequence(0, session), "a damaged session");
+                Check.Fails(ErrorCode.NotFound, "NOT_FOUND", "nothing",
+                    () => context.RestoreSequence(0, Path.Combine(folder, "nothing")), "no file");
+                Check.Equal(0, context.SequenceLength(0), "still empty");
+                Check.Throws<ArgumentNullException>(
+                    () => context.RestoreSequence(0, (byte[])null), "no bytes");
+                Check.Throws<ArgumentNullException>(
+                    () => context.SetSequenceNote(0, null), "no note");
             }
         }
 

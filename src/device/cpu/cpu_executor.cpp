@@ -315,6 +315,16 @@ Status CpuExecutor::copy_page(int32_t from, int32_t to) {
   return Status();
 }
 
+Status CpuExecutor::read_page(int32_t page, std::span<uint8_t> to) {
+  memcpy(to.data(), pages_.data() + page * page_bytes_, static_cast<size_t>(page_bytes_));
+  return Status();
+}
+
+Status CpuExecutor::write_page(int32_t page, std::span<const uint8_t> from) {
+  memcpy(pages_.data() + page * page_bytes_, from.data(), static_cast<size_t>(page_bytes_));
+  return Status();
+}
+
 Status CpuExecutor::poison_workspace() {
   // Every float becomes a NaN; the page addresses are rewritten by begin().
   memset(buffers_.x, 0xff, static_cast<size_t>(workspace_bytes_));

@@ -33,6 +33,8 @@ class CpuExecutor : public Executor {
   Status restore_residual(const float* rows) override;
   void observe_inputs(InputObserver* observer) override { observer_ = observer; }
   Status copy_page(int32_t from, int32_t to) override;
+  Status read_page(int32_t page, std::span<uint8_t> to) override;
+  Status write_page(int32_t page, std::span<const uint8_t> from) override;
   Status poison_workspace() override;
 
  private:

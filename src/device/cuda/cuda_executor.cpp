@@ -289,6 +289,22 @@ Status CudaExecutor::copy_page(int32_t from, int32_t to) {
                "copying a page");
 }
 
+Status CudaExecutor::read_page(int32_t page, std::span<uint8_t> to) {
+  FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
+  const int64_t bytes = page_bytes(shape_);
+  FLEXQ_RETURN_IF_ERROR(copy_to_host(to.data(), pages_.data() + page * bytes, bytes));
+  return stream_.synchronize("reading a page");
+}
+
+Status CudaExecutor::write_page(int32_t page, std::span<const uint8_t> from) {
+  FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
+  const int64_t bytes = page_bytes(shape_);
+  FLEXQ_RETURN_IF_ERROR(to_device(pages_.data() + page * bytes, from.data(), bytes));
+  return stream_.synchronize("writing a page");
+}
+
 Status CudaExecutor::poison_workspace() {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
   FLEXQ_RETURN_IF_ERROR(settle());

@@ -45,6 +45,8 @@ class CudaExecutor : public Executor {
   Result<const float*> logits_row(int32_t row) override;
   Status finish() override;
   Status copy_page(int32_t from, int32_t to) override;
+  Status read_page(int32_t page, std::span<uint8_t> to) override;
+  Status write_page(int32_t page, std::span<const uint8_t> from) override;
   Status poison_workspace() override;
 
  private:

@@ -1,9 +1,12 @@
 package org.flexq;
 
+import java.nio.file.Path;
+import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import org.flexq.internal.Callback;
 import org.flexq.internal.FlexqNative;
 import org.flexq.internal.PlanStruct;
+import org.flexq.internal.Utf8;
 
 /**
  * KV cache and workspace for one or many sequences on a model; made by {@link Model#createContext}.
@@ -231,6 +234,121 @@ public final class Context implements AutoCloseable {
   public void fork(int from, int to) {
     try (NativeHandle.Use context = handle.use()) {
       FlexqNative.flexq_context_fork(context.address, from, to);
+    }
+  }
+
+  /**
+   * Saves a sequence, its tokens with their keys, values and note, to a file that only its owner
+   * can read. It appears under its name when complete; on any error what was there before is
+   * untouched.
+   *
+   * @param sequence that holds at least one token
+   * @param path of the file
+   * @throws FlexqException INVALID_ARGUMENT, INVALID_STATE (an empty sequence), UNSUPPORTED_MODEL (a
+   *     checkpoint), NON_FINITE, IO, NO_SPACE, NOT_FOUND (the folder), OUT_OF_MEMORY, DEVICE_LOST
+   */
+  public void saveSequence(int sequence, Path path) {
+    byte[] name = Utf8.zeroTerminated(path.toString());
+    try (NativeHandle.Use context = handle.use()) {
+      FlexqNative.flexq_context_save_sequence(context.address, sequence, name);
+    }
+  }
+
+  /**
+   * The same as bytes: at most 2 GiB.
+   *
+   * @param sequence that holds at least one token
+   * @return the session
+   * @throws FlexqException as {@link #saveSequence(int, Path)}
+   * @throws ArithmeticException for a larger session
+   */
+  public byte[] saveSequence(int sequence) {
+    try (NativeHandle.Use context = handle.use()) {
+      return Buffers.bytes(
+          0,
+          (bytes, length) ->
+              FlexqNative.flexq_context_save_sequence_to_memory(
+                  context.address, sequence, bytes, length));
+    }
+  }
+
+  /**
+   * Restores a saved sequence, which then goes on as if it had never stopped. After any error the
+   * sequence is still empty.
+   *
+   * @param sequence that is empty
+   * @param path of a session of this model
+   * @throws FlexqException INVALID_ARGUMENT, INVALID_STATE (a sequence that is not empty),
+   *     NOT_FOUND, IO, CORRUPT, LIMIT_EXCEEDED, NON_FINITE, UNSUPPORTED_VERSION, UNSUPPORTED_MODEL
+   *     (a session of another model, a checkpoint), UNSUPPORTED_VALUE (another kvType),
+   *     CONTEXT_FULL, OUT_OF_MEMORY, DEVICE_LOST
+   */
+  public void restoreSequence(int sequence, Path path) {
+    byte[] name = Utf8.zeroTerminated(path.toString());
+    try (NativeHandle.Use context = handle.use()) {
+      FlexqNative.flexq_context_restore_sequence(context.address, sequence, name);
+    }
+  }
+
+  /**
+   * The same from bytes.
+   *
+   * @param sequence that is empty
+   * @param session of this model
+   * @throws FlexqException as {@link #restoreSequence(int, Path)}
+   */
+  public void restoreSequence(int sequence, byte[] session) {
+    Objects.requireNonNull(session, "session");
+    try (NativeHandle.Use context = handle.use()) {
+      FlexqNative.flexq_context_restore_sequence_from_memory(context.address, sequence, session);
+    }
+  }
+
+  /**
+   * The tokens in the cache for a sequence, oldest first: of an answer all but the last, with which
+   * the next prompt begins.
+   *
+   * @param sequence 0 .. nSequences - 1
+   * @return their ids
+   * @throws FlexqException INVALID_ARGUMENT
+   */
+  public int[] sequenceTokens(int sequence) {
+    try (NativeHandle.Use context = handle.use()) {
+      return Buffers.tokens(
+          256,
+          (tokens, length) ->
+              FlexqNative.flexq_context_sequence_tokens(
+                  context.address, sequence, tokens, length));
+    }
+  }
+
+  /**
+   * Bytes that are saved and restored with a sequence, otherwise kept until they are replaced.
+   *
+   * @param sequence 0 .. nSequences - 1
+   * @param note at most 64 MiB
+   * @throws FlexqException INVALID_ARGUMENT, LIMIT_EXCEEDED
+   */
+  public void setSequenceNote(int sequence, byte[] note) {
+    Objects.requireNonNull(note, "note");
+    try (NativeHandle.Use context = handle.use()) {
+      FlexqNative.flexq_context_set_sequence_note(context.address, sequence, note);
+    }
+  }
+
+  /**
+   * The note of a sequence.
+   *
+   * @param sequence 0 .. nSequences - 1
+   * @return no bytes where none was set
+   * @throws FlexqException INVALID_ARGUMENT
+   */
+  public byte[] sequenceNote(int sequence) {
+    try (NativeHandle.Use context = handle.use()) {
+      return Buffers.bytes(
+          0,
+          (bytes, length) ->
+              FlexqNative.flexq_context_sequence_note(context.address, sequence, bytes, length));
     }
   }
 

@@ -100,7 +100,9 @@ class CloseTest {
             int.class, 0,
             boolean.class, false,
             String.class, "user",
+            byte[].class, new byte[] {1, 2},
             int[].class, new int[] {1, 2},
+            Path.class, Path.of("session"),
             Set.class, EncodeFlag.DEFAULT,
             Output.class, Output.LAST);
     try (Chat chat = new Chat();

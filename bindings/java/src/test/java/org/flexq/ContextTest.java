@@ -8,6 +8,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
+import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
@@ -17,6 +18,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.AfterAll;
 import org.junit.jupiter.api.BeforeAll;
+import org.junit.jupiter.api.io.TempDir;
 
 class ContextTest {
   private static final int[] NOTHING = {};
@@ -147,6 +149,50 @@ class ContextTest {
       context.rewind(0, 0);
       context.rewind(1, 0);
       assertEquals(0, context.counters().pagesUsed());
+    }
+  }
+
+  @Scenario("save_and_restore")
+  void saveAndRestore(@TempDir Path folder) {
+    Path file = folder.resolve("s\u00e9ance.session");
+    byte[] note = {1, 0, -1};
+    int[] answer = TestData.answer(model, PROMPT, tokens(40));
+    byte[] session;
+    try (Context context = model.createContext(new ContextOptions().sequences(2))) {
+      try (Generator generator = context.start(PROMPT, tokens(15))) {
+        generator.run(null);
+      }
+      context.setSequenceNote(0, note);
+      context.saveSequence(0, file);
+      session = context.saveSequence(0);
+      assertFails(FlexqException.INVALID_STATE, () -> context.saveSequence(1));
+      assertFails(FlexqException.INVALID_STATE, () -> context.restoreSequence(0, session));
+      assertFails(FlexqException.INVALID_ARGUMENT, () -> context.sequenceTokens(2));
+      assertFails(FlexqException.NOT_FOUND, () -> context.saveSequence(0, folder.resolve("a/b")));
+    }
+    try (Context context = model.createContext(new ContextOptions().sequences(2))) {
+      assertEquals(0, context.sequenceTokens(0).length);
+      assertEquals(0, context.sequenceNote(0).length);
+      context.restoreSequence(0, file);
+      context.restoreSequence(1, session);
+      assertArrayEquals(context.sequenceTokens(0), context.sequenceTokens(1));
+      assertArrayEquals(session, context.saveSequence(1));
+      for (int s = 0; s < 2; s++) {
+        assertArrayEquals(note, context.sequenceNote(s));
+        try (Generator generator = context.createGenerator(tokens(25).sequence(s))) {
+          generator.start(answer[14]);
+          generator.run(null);
+          assertArrayEquals(Arrays.copyOfRange(answer, 15, 40), generator.tokens());
+        }
+      }
+      context.rewind(0, 0);
+      session[session.length - 1] ^= 1;
+      assertFails(FlexqException.CORRUPT, () -> context.restoreSequence(0, session));
+      assertFails(
+          FlexqException.NOT_FOUND, () -> context.restoreSequence(0, folder.resolve("nothing")));
+      assertEquals(0, context.sequenceLength(0));
+      assertThrows(NullPointerException.class, () -> context.restoreSequence(0, (byte[]) null));
+      assertThrows(NullPointerException.class, () -> context.setSequenceNote(0, null));
     }
   }
 
