@@ -1,7 +1,8 @@
 # flexq_add_test: one doctest program and its ctests, plain and under the sanitizers.
 #
 #   flexq_add_test(text_test SOURCES a_test.cpp DEPS flexq_text
-#     [CASES T23_hostile_texts] [SLOW_CASES T27_golden_text] [SANITIZERS asan tsan] [LABELS x])
+#     [CASES T23_hostile_texts] [SLOW_CASES T27_golden_text] [SANITIZERS asan tsan] [LABELS x]
+#     [AARCH64 "-tce=T1_*"])
 #
 # Every name in CASES and SLOW_CASES becomes a ctest of its own that runs the test cases whose names
 # begin with it; one more ctest, named after the program, runs all the others.
@@ -11,8 +12,13 @@
 # with FLEXQ_TEST_SANITIZERS the release build lists their programs as asan_NAME and tsan_NAME, so
 # that one ctest runs everything.
 
+# AARCH64: the cross build for 64-bit ARM (preset aarch64) has this program too, and the release build
+# runs it under qemu-user as aarch64_NAME, with this filter; FLEXQ_TEST_AARCH64.
+
 option(FLEXQ_TEST_SANITIZERS "Let ctest also run the programs of build/asan and build/tsan" OFF)
 set(FLEXQ_TEST_TIMEOUT_S 900)
+
+option(FLEXQ_TEST_AARCH64 "Let ctest also run the programs of build/aarch64" OFF)
 
 # Likewise the packages of the preset `package`, made by its target `packages`.
 option(FLEXQ_TEST_PACKAGES "Let ctest also test the packages of build/package" OFF)
@@ -33,6 +39,7 @@ set(FLEXQ_ENVIRONMENT_tsan "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 # The programs that the tsan build is made for: cmake --build --preset tsan --target tsan_programs.
 add_custom_target(asan_programs)
 add_custom_target(tsan_programs)
+add_custom_target(aarch64_programs)
 
 # Only tests with the label gpu may see a GPU: all others would change with the machine, since the
 # device "auto" is a GPU where there is one.
@@ -47,7 +54,7 @@ function(flexq_register_test name command filter labels environment)
 endfunction()
 
 function(flexq_add_test name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;DEPS;CASES;SLOW_CASES;SANITIZERS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "AARCH64" "SOURCES;DEPS;CASES;SLOW_CASES;SANITIZERS;LABELS" ${ARGN})
   if(NOT ARG_SANITIZERS)
     set(ARG_SANITIZERS asan)
   endif()
@@ -62,6 +69,16 @@ function(flexq_add_test name)
       add_dependencies(${sanitizer}_programs ${name})
     endif()
   endforeach()
+
+  if(DEFINED ARG_AARCH64)
+    add_dependencies(aarch64_programs ${name})
+    if(FLEXQ_TEST_AARCH64)
+      add_test(NAME aarch64_${name}
+        COMMAND ${CMAKE_SOURCE_DIR}/tests/run_aarch64.sh ${name} ${ARG_AARCH64} --no-version)
+      set_tests_properties(aarch64_${name} PROPERTIES LABELS "reliability;aarch64"
+        TIMEOUT ${FLEXQ_TEST_TIMEOUT_S} SKIP_RETURN_CODE 77)
+    endif()
+  endif()
 
   if(FLEXQ_SANITIZER_NAME AND NOT FLEXQ_SANITIZER_NAME IN_LIST ARG_SANITIZERS)
     set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)

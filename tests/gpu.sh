@@ -31,27 +31,36 @@ build_info=$("$programs/flexq" --version | tr '\n' ';')
 
 failed=0
 tests_json=""
+# run_test NAME COMMAND...
+run_test() {
+  local name=$1 begin seconds code result cases
+  shift
+  begin=$(date +%s.%N)
+  "$@" >"$results/$name.log" 2>&1
+  code=$?
+  seconds=$(echo "$(date +%s.%N) $begin" | awk '{ printf "%.1f", $1 - $2 }')
+  # Of the other programs, what they found out in the end.
+  cases=$(sed -n 's/.*test cases: *//p; s/^growth //p' "$results/$name.log" | tail -1 |
+    tr -s ' ' | tr '|' ',')
+  case $code in
+    0) result=passed ;;
+    77) result=skipped ;;
+    *) result="FAILED ($code)"; failed=1 ;;
+  esac
+  echo "| $name | $result | $cases | $seconds |" >>"$results/gpu.md"
+  echo "$name: $result, $cases, $seconds s"
+  grep -h "SKIPPED" "$results/$name.log" | sort -u
+  [ "$code" = 0 ] || [ "$code" = 77 ] || tail -40 "$results/$name.log"
+  tests_json+="${tests_json:+, }{\"name\": \"$name\", \"result\": \"$result\", \"seconds\": $seconds}"
+}
 run_tests() {
   printf '\n## Tests\n\n| program | result | cases | seconds |\n|---|---|---|---|\n' >>"$results/gpu.md"
-  local program name begin seconds code result cases
+  local program
   for program in "$programs"/*_gpu_test; do
-    name=$(basename "$program")
-    begin=$(date +%s.%N)
-    "$program" --no-version >"$results/$name.log" 2>&1
-    code=$?
-    seconds=$(echo "$(date +%s.%N) $begin" | awk '{ printf "%.1f", $1 - $2 }')
-    cases=$(sed -n 's/.*test cases: *//p' "$results/$name.log" | tail -1 | tr -s ' ' | tr '|' ',')
-    case $code in
-      0) result=passed ;;
-      77) result=skipped ;;
-      *) result="FAILED ($code)"; failed=1 ;;
-    esac
-    echo "| $name | $result | $cases | $seconds |" >>"$results/gpu.md"
-    echo "$name: $result, $cases, $seconds s"
-    grep -h "SKIPPED" "$results/$name.log" | sort -u
-    [ "$code" = 0 ] || [ "$code" = 77 ] || tail -40 "$results/$name.log"
-    tests_json+="${tests_json:+, }{\"name\": \"$name\", \"result\": \"$result\", \"seconds\": $seconds}"
+    run_test "$(basename "$program")" "$program" --no-version
   done
+  run_test open_close_cycles "$programs/open_close_cycles" \
+    "$source_folder/tests/data/format-1/stories260k.flexq" --device cuda
 }
 
 benchmarks_json=""

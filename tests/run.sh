@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs every test on a bare Debian 12 machine: installs packages, builds the release, asan, tsan and
-# package presets, and runs one ctest over all four; its summary comes last. Exit code 0 only when
+# Runs every test on a bare Debian 12 machine: installs packages, builds the release, asan, tsan,
+# aarch64 and package presets, and runs one ctest over all five; its summary comes last. Exit code 0 only when
 # everything was built and passed.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
@@ -15,13 +15,18 @@ fi
 
 # Builds go on after an error: what could not be built fails in ctest, by name.
 failed=0
-cmake --preset release -DFLEXQ_BUILD_TESTS=ON -DFLEXQ_TEST_SANITIZERS=ON -DFLEXQ_TEST_PACKAGES=ON ||
+cmake --preset release -DFLEXQ_BUILD_TESTS=ON -DFLEXQ_TEST_SANITIZERS=ON -DFLEXQ_TEST_PACKAGES=ON \
+  -DFLEXQ_TEST_AARCH64=ON ||
   exit 1
 cmake --build --preset release -- -k 0 || failed=1
 cmake --preset asan || failed=1
 cmake --build --preset asan --target asan_programs -- -k 0 || failed=1
 cmake --preset tsan || failed=1
 cmake --build --preset tsan --target tsan_programs -- -k 0 || failed=1
+if tests/run_aarch64.sh --available; then
+  cmake --preset aarch64 || failed=1
+  cmake --build --preset aarch64 --target aarch64_programs -- -k 0 || failed=1
+fi
 # Without kernels for CUDA, which take longest to compile: the release build has them.
 cmake --preset package -DFLEXQ_CUDA=OFF || failed=1
 cmake --build --preset package --target packages -- -k 0 || failed=1

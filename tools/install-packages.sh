@@ -12,8 +12,10 @@ test_packages=(
   abigail-tools binutils ccache clang clang-format-14 curl libclang-rt-14-dev
   doctest-dev libsentencepiece-dev
   dpkg-dev file groff-base openssl python3 python3-venv
+  g++-aarch64-linux-gnu qemu-user-static
   junit5 mono-mcs mono-runtime openjdk-17-jdk-headless swig
 )
+libraries=$(cd "$(dirname "$0")/.." && pwd)/build/arm64-libraries
 
 packages=("${build_packages[@]}")
 [ "${1:-}" = --tests ] && packages+=("${test_packages[@]}")
@@ -29,17 +31,22 @@ for package in "${packages[@]}"; do
   state=$(dpkg-query -W -f='${Status}' "$package" 2>/dev/null || true)
   [ "$state" = "install ok installed" ] || missing+=("$package")
 done
-[ "${#missing[@]}" = 0 ] && exit 0
-
-echo "Installing: ${missing[*]}"
-as_root=()
-if [ "$(id -u)" != 0 ]; then
-  command -v sudo >/dev/null || {
-    echo "Run as root or install sudo: these packages are missing: ${missing[*]}" >&2
-    exit 1
-  }
-  as_root=(sudo)
+if [ "${#missing[@]}" != 0 ]; then
+  echo "Installing: ${missing[*]}"
+  as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null || {
+      echo "Run as root or install sudo: these packages are missing: ${missing[*]}" >&2
+      exit 1
+    }
+    as_root=(sudo)
+  fi
+  "${as_root[@]}" apt-get update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
-"${as_root[@]}" apt-get update -qq
-"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-  apt-get install -y -qq --no-install-recommends "${missing[@]}"
+
+# What the cross build links; without it that build's tests are reported as skipped.
+if [ "${1:-}" = --tests ]; then
+  "$(dirname "$0")/arm64-libraries.sh" "$libraries" || echo "No arm64 libraries in $libraries" >&2
+fi

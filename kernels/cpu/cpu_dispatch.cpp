@@ -17,15 +17,22 @@ namespace {
 
 #ifdef FLEXQ_WITH_X86_KERNELS
 
-// Two bits that clang 14 cannot ask __builtin_cpu_supports for.
+// Two bits that clang 14 cannot ask __builtin_cpu_supports for. Asked for once: in a virtual
+// machine CPUID is a trap into the hypervisor.
 bool processor_has_f16c() {
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  static const bool has_f16c = [] {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+  }();
+  return has_f16c;
 }
 bool processor_has_avxvnni() {
   constexpr unsigned kAvxVnniBit = 1u << 4;  // leaf 7, subleaf 1, eax
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-  return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnniBit) != 0;
+  static const bool has_avxvnni = [] {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) != 0 && (eax & kAvxVnniBit) != 0;
+  }();
+  return has_avxvnni;
 }
 
 // For these names the builtin also asks whether the operating system saves the wide registers.

@@ -40,19 +40,30 @@ void advise_huge_pages(const HostBuffer& buffer) {
   if (first < last) (void)madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
 }
 
+#if defined(__x86_64__)
+// The brand string: leaves 0x80000002..4, 16 bytes each (Intel SDM, CPUID).
+struct BrandString {
+  char text[49] = {};
+
+  BrandString() {
+    unsigned int words[12] = {};
+    for (unsigned int leaf = 0; leaf < 3; ++leaf) {
+      if (__get_cpuid(0x80000002u + leaf, &words[4 * leaf], &words[4 * leaf + 1],
+                      &words[4 * leaf + 2], &words[4 * leaf + 3]) == 0) {
+        strcpy(text, "x86-64 processor");
+        return;
+      }
+    }
+    memcpy(text, words, sizeof words);
+  }
+};
+#endif
+
 std::string processor_name() {
 #if defined(__x86_64__)
-  // The brand string: leaves 0x80000002..4, 16 bytes each (Intel SDM, CPUID).
-  unsigned int words[12] = {};
-  for (unsigned int leaf = 0; leaf < 3; ++leaf) {
-    if (__get_cpuid(0x80000002u + leaf, &words[4 * leaf], &words[4 * leaf + 1],
-                    &words[4 * leaf + 2], &words[4 * leaf + 3]) == 0) {
-      return "x86-64 processor";
-    }
-  }
-  char text[sizeof words + 1] = {};
-  memcpy(text, words, sizeof words);
-  const char* begin = text;
+  // Asked for once: in a virtual machine CPUID is a trap into the hypervisor.
+  static const BrandString brand;
+  const char* begin = brand.text;
   while (*begin == ' ')
     ++begin;
   return begin;
