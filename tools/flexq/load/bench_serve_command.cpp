@@ -81,7 +81,7 @@ int measure_engine(BenchServeCommand command, LoadReport& report) {
   const bool is_synthetic = !command.shape.empty();
   const std::string name = is_synthetic ? command.shape : command.model;
   int code = is_synthetic ? open_synthetic_source(command.shape, command.precision, source)
-                          : open_source(command.model, source);
+                          : open_source(command.model, command.common, source);
   if (code != kExitOk) return code;
   if (command.engine.context_tokens == 0) {
     command.engine.context_tokens = command.load.prompt.max + command.load.generate.max;

@@ -70,7 +70,7 @@ std::string ModelSlot::allowed_path(const std::string& path) const {
 
 int ModelSlot::load(const std::string& path) {
   Source source;
-  if (const int code = open_source(path, source); code != kExitOk) return code;
+  if (const int code = open_source(path, options_.common, source); code != kExitOk) return code;
   int code = kExitOk;
   std::shared_ptr<ServedModel> loaded =
       ServedModel::load(source, path, options_.common, settings_, totals_, code);

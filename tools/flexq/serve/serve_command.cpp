@@ -186,6 +186,7 @@ void add_serve_command(CLI::App& parent, Work& selected) {
       ->type_name("");
   add_http_options(*app, *options);
   add_engine_options(*app, *options);
+  add_public_key_option(*app, options->common);
   add_common_options(*app, options->common);
   app->footer(
       "POST /v1/completions, POST /v1/chat/completions, GET /v1/models, GET /health, GET /metrics\n"
