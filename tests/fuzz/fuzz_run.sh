@@ -11,7 +11,7 @@ fuzz_options+=(-entropic=0)
 # every kind need; T23_hostile_texts has the long ones.
 declare -A fuzz_max_bytes=([bundle_directory]=8192 [bundle_load]=24576 [config_json]=8192
   [safetensors]=8192 [sentencepiece]=8192 [text]=256 [tiktoken]=4096 [tokenizer_json]=8192
-  [tokenizer_section]=16384)
+  [tokenizer_section]=16384 [session_state]=8192)
 export CUDA_VISIBLE_DEVICES='' UBSAN_OPTIONS=print_stacktrace=1
 # A short quarantine, because freed memory counts against the limit; of each allocation the innermost
 # frames only, because walking the whole stack for it costs more than most allocations.
