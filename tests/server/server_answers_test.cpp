@@ -18,7 +18,7 @@ ServerProcess& server() {
   return server;
 }
 
-Json greedy(const Json& more = {}) {
+Json greedy(const Json& more = Json::object()) {
   Json body = {{"prompt", kPrompt}, {"temperature", 0}, {"max_tokens", 24}};
   body.update(more);
   return body;
@@ -29,7 +29,7 @@ Json run_greedy(const std::string& n_tokens = "24") {
   return run_json({"run", kWikiTiny, "-p", kPrompt, "-n", n_tokens});
 }
 
-Json chat_body(const Json& more = {}) {
+Json chat_body(const Json& more = Json::object()) {
   Json body = {{"messages", {{{"role", "user"}, {"content", "Who was the king?"}}}},
                {"temperature", 0},
                {"max_tokens", 16}};
