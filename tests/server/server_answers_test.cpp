@@ -1,6 +1,8 @@
 // flexq serve: every endpoint, and that its texts are those of `flexq run`.
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
 #include "server/server_process.h"
 #include "support/test_data.h"
 
@@ -18,7 +20,7 @@ ServerProcess& server() {
   return server;
 }
 
-Json greedy(const Json& more = {}) {
+Json greedy(const Json& more = Json::object()) {
   Json body = {{"prompt", kPrompt}, {"temperature", 0}, {"max_tokens", 24}};
   body.update(more);
   return body;
@@ -29,7 +31,7 @@ Json run_greedy(const std::string& n_tokens = "24") {
   return run_json({"run", kWikiTiny, "-p", kPrompt, "-n", n_tokens});
 }
 
-Json chat_body(const Json& more = {}) {
+Json chat_body(const Json& more = Json::object()) {
   Json body = {{"messages", {{{"role", "user"}, {"content", "Who was the king?"}}}},
                {"temperature", 0},
                {"max_tokens", 16}};
@@ -205,7 +207,11 @@ TEST_CASE("a conversation is what flexq chat answers") {
   CHECK(answer["id"].get<std::string>().starts_with("chatcmpl-"));
   const Json& choice = answer["choices"][0];
   CHECK(choice["message"]["role"] == "assistant");
-  CHECK(choice["message"]["content"] == expected["text"]);
+  // The tool leaves out white space in front of an answer.
+  const std::string content = choice["message"]["content"];
+  CHECK(content.substr(std::min(content.find_first_not_of(" \n"), content.size())) ==
+        expected["text"]);
+  CHECK(answer["usage"]["prompt_tokens"] == expected["n_prompt_tokens"]);
 
   // Text parts are one text; developer is system; the newer name of max_tokens.
   const Json parts = {{{"type", "text"}, {"text", "Who was"}},
@@ -224,7 +230,8 @@ TEST_CASE("a conversation is what flexq chat answers") {
     return server().post("/v1/chat/completions", body);
   };
   CHECK(with_role("developer")["choices"] == with_role("system")["choices"]);
-  CHECK(with_role("system")["usage"]["prompt_tokens"] > answer["usage"]["prompt_tokens"]);
+  // In place of the format's own instructions.
+  CHECK(with_role("system")["usage"]["prompt_tokens"] != answer["usage"]["prompt_tokens"]);
 }
 
 TEST_CASE("response_format json_object gives a JSON object") {

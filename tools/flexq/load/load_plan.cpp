@@ -36,9 +36,11 @@ std::vector<LoadRequest> plan_load(const LoadShape& shape) {
   std::uniform_int_distribution<int32_t> n_prompt(shape.prompt.min, shape.prompt.max);
   std::uniform_int_distribution<int32_t> n_generate(shape.generate.min, shape.generate.max);
   std::exponential_distribution<double> gap(shape.rate > 0 ? shape.rate : 1);
+  // The same for every seed: a warm-up with other prompts puts it into the cache.
+  std::mt19937_64 shared_random(0);
   std::vector<int32_t> shared(static_cast<size_t>(shape.n_shared));
   for (int32_t& id : shared)
-    id = token(random);
+    id = token(shared_random);
   std::vector<LoadRequest> requests(static_cast<size_t>(shape.n_requests));
   double now = 0;
   for (LoadRequest& request : requests) {
