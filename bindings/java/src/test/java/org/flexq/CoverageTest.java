@@ -96,7 +96,7 @@ class CoverageTest {
         n++;
       }
     }
-    assertEquals(23, n);
+    assertEquals(24, n);
   }
 
   @Test
