@@ -102,6 +102,7 @@ enum {
   FLEXQ_ERROR_UNSUPPORTED_VERSION = -201, /* a newer format, or a feature unknown to this reader */
   FLEXQ_ERROR_UNSUPPORTED_MODEL = -202,   /* well-formed, but a model FlexQ does not implement */
   FLEXQ_ERROR_LIMIT_EXCEEDED = -203,      /* a declared size beyond the documented limits */
+  FLEXQ_ERROR_SIGNATURE = -204,           /* a wrong signature, or none by the required key */
 
   /* -300 .. -399: a run */
   FLEXQ_ERROR_CANCELLED = -300,
@@ -241,6 +242,16 @@ FLEXQ_API flexq_status flexq_source_synthetic(const char* shape,
                                               const flexq_quantize_options* options,
                                               flexq_source** source);
 
+/* From now on only a bundle that is signed with this key is taken from the source: every call that
+ * opens it fails with FLEXQ_ERROR_SIGNATURE for an unsigned bundle, another key or a signature that
+ * does not fit, before anything of the bundle's directory is parsed, and for whatever carries no
+ * signature, checkpoints and synthetic weights. pem: an ed25519 public key as `openssl pkey
+ * -pubout` writes it ("-----BEGIN PUBLIC KEY-----"). A second call replaces the key; there is no
+ * way back to none. Not while another thread uses the source. Errors: INVALID_ARGUMENT (the message
+ * says what was found instead of such a key). */
+FLEXQ_API flexq_status flexq_source_require_key(flexq_source* source, const char* pem,
+                                                int64_t pem_bytes);
+
 FLEXQ_API void flexq_source_release(flexq_source* source);
 
 /* ---------------------------------------------------------------------------------------------
@@ -288,9 +299,9 @@ FLEXQ_API flexq_status flexq_model_options_set(flexq_model_options* options, con
                                                const char* value);
 
 /* Verifies and loads the whole model into the device's memory. There is one load path and no way
- * around its checks: size, hashes, FlatBuffer verification, semantic validation. Errors: NOT_FOUND,
- * IO, CORRUPT, UNSUPPORTED_VERSION, UNSUPPORTED_MODEL, LIMIT_EXCEEDED, NON_FINITE, OUT_OF_MEMORY,
- * NO_DEVICE, DEVICE_UNSUPPORTED, DEVICE_LOST, CANCELLED. */
+ * around its checks: size, hashes, signature, FlatBuffer verification, semantic validation. Errors:
+ * NOT_FOUND, IO, CORRUPT, SIGNATURE, UNSUPPORTED_VERSION, UNSUPPORTED_MODEL, LIMIT_EXCEEDED,
+ * NON_FINITE, OUT_OF_MEMORY, NO_DEVICE, DEVICE_UNSUPPORTED, DEVICE_LOST, CANCELLED. */
 FLEXQ_API flexq_status flexq_model_load(flexq_source* source, const flexq_model_options* options,
                                         flexq_model** model);
 
@@ -694,7 +705,8 @@ FLEXQ_API flexq_status flexq_generator_options_set_log_probs(flexq_generator_opt
  * max_tokens or the context length is near; only a cancel, a deadline, a stop string and an error
  * cut it off; end tokens and stop tokens do not. Strings are valid UTF-8, without escapes of
  * surrogates; nesting is at most 64 deep; a number has at most 64 digits and 2 of an exponent, so
- * that every parser takes it; keys may repeat. Errors: UNSUPPORTED_VALUE. When the answer starts:
+ * that every parser takes it; whitespace is one blank, or 1 or 2 line breaks and an indentation of
+ * at most 4 blanks a level; keys may repeat. Errors: UNSUPPORTED_VALUE. When the answer starts:
  * NOT_FOUND (no tokenizer), UNSUPPORTED_MODEL (one without a token for a byte that an object may be
  * closed with; the message says which), INVALID_ARGUMENT (room for fewer than 2 tokens). */
 FLEXQ_API flexq_status flexq_generator_options_set_format(flexq_generator_options* options,
@@ -999,12 +1011,13 @@ typedef struct flexq_bundle flexq_bundle;
 FLEXQ_API flexq_status flexq_bundle_open(flexq_source* source, flexq_bundle** bundle);
 FLEXQ_API void flexq_bundle_release(flexq_bundle* bundle);
 
-/* What the bundle says, as one JSON object: format_version, architecture, quantization (policy,
- * group_size, layers), size_bytes, bits_per_weight (as stored), tokenizer, provenance. Where there
- * was a calibration text, provenance has "calibration" (what it was and what came out for every
- * policy) and "evidence" per linear layer: of 6-bit activations there alone "kl_a6" (divergence of
- * the logits, nats per token, by which "auto" chooses), "nll_rise_a6" (rise of the mean negative
- * log likelihood), "expected_rise_a6" (the same to expect over texts), "output_error_a6" (relative
+/* What the bundle says, as one JSON object: format_version, signature (null, or algorithm and
+ * key_id: see flexq_bundle_signer), architecture, quantization (policy, group_size, layers),
+ * size_bytes, bits_per_weight (as stored), tokenizer, provenance. Where there was a calibration
+ * text, provenance has "calibration" (what it was and what came out for every policy) and
+ * "evidence" per linear layer: of 6-bit activations there alone "kl_a6" (divergence of the logits,
+ * nats per token, by which "auto" chooses), "nll_rise_a6" (rise of the mean negative log
+ * likelihood), "expected_rise_a6" (the same to expect over texts), "output_error_a6" (relative
  * squared error of the layer's output); and "input_max" with the largest input of every group of
  * 128. */
 FLEXQ_API flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text, int64_t capacity,
@@ -1014,6 +1027,25 @@ FLEXQ_API flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text,
  * stored bytes. n_threads as in flexq_model_options_set_threads. */
 FLEXQ_API flexq_status flexq_bundle_verify(const flexq_bundle* bundle, int32_t n_threads,
                                            flexq_progress_callback progress, void* user_data);
+
+/* Who signed the bundle: the public key as 64 hexadecimal digits; no bytes for an unsigned bundle.
+ * Opening has checked that the signature fits this key, but anybody can sign with a key of his own:
+ * whose it is, flexq_source_require_key checks. */
+FLEXQ_API flexq_status flexq_bundle_signer(const flexq_bundle* bundle, char* text, int64_t capacity,
+                                           int64_t* text_bytes);
+
+/* Signs the bundle at `path`, or signs it again. pem: an ed25519 secret key as `openssl genpkey
+ * -algorithm ed25519` writes it ("-----BEGIN PRIVATE KEY-----"); encrypted keys are refused. The
+ * library keeps no copy of the key and overwrites what it used; no message contains any of it. All
+ * of the bundle is checked first. The signed copy is written beside the file and replaces it when
+ * complete, with the same permissions; on any error what was there is untouched. A bundle that is
+ * open or loaded from the file stays usable. progress (may be NULL) counts stored bytes checked,
+ * then bytes copied. n_threads as in flexq_model_options_set_threads. Errors: INVALID_ARGUMENT (the
+ * key, or a folder), NOT_FOUND, IO, NO_SPACE, CANCELLED, OUT_OF_MEMORY, and those of
+ * flexq_model_load for a bundle that would not load. */
+FLEXQ_API flexq_status flexq_bundle_sign(const char* path, const char* pem, int64_t pem_bytes,
+                                         int32_t n_threads, flexq_progress_callback progress,
+                                         void* user_data);
 
 /* ---------------------------------------------------------------------------------------------
  * Evaluation

@@ -11,7 +11,7 @@ build_packages=(
 test_packages=(
   abigail-tools binutils ccache clang clang-format-14 libclang-rt-14-dev
   doctest-dev libsentencepiece-dev
-  dpkg-dev file groff-base python3
+  dpkg-dev file groff-base openssl python3
   junit5 mono-mcs mono-runtime openjdk-17-jdk-headless swig
 )
 

@@ -1,14 +1,18 @@
-// Quantizing, inspecting and verifying bundles.
+// Quantizing, inspecting, verifying and signing bundles.
 #include <charconv>
 #include <optional>
 #include <utility>
 
 #include "api/bundle_json.h"
 #include "api/handles.h"
+#include "base/ed25519_keys.h"
+#include "base/hexadecimal.h"
 #include "base/thread_pool.h"
+#include "bundle/bundle_sign.h"
 #include "quantize/precision_policy.h"
 #include "quantize/synthetic_model.h"
 
+using flexq::ModelSource;
 using flexq::Status;
 using flexq::api::guarded;
 using flexq::api::Held;
@@ -194,14 +198,15 @@ flexq_status flexq_bundle_open(flexq_source* source, flexq_bundle** bundle) {
     FLEXQ_REQUIRE(source);
     FLEXQ_REQUIRE(bundle);
     const Held held(source);
-    if (held->source.is_directory()) {
-      return Status::error(flexq::StatusCode::kInvalidArgument,
-                           "%s: expected a bundle file, found a folder", held->source.path.c_str());
+    FLEXQ_ASSIGN_OR_RETURN(const ModelSource::Kind kind, held->source.kind());
+    if (kind != ModelSource::Kind::kBundle) {
+      const bool is_folder = kind == ModelSource::Kind::kFolder;
+      return Status::error(flexq::StatusCode::kInvalidArgument, "%s: expected a bundle, found %s",
+                           is_folder ? held->source.path.c_str() : "source",
+                           is_folder ? "a folder" : "synthetic weights");
     }
     auto made = std::make_unique<flexq_bundle>();
-    FLEXQ_ASSIGN_OR_RETURN(auto bytes, held->source.open_bytes());
-    FLEXQ_ASSIGN_OR_RETURN(made->bundle,
-                           flexq::Bundle::open(std::move(bytes), flexq::BundleLimits()));
+    FLEXQ_ASSIGN_OR_RETURN(made->bundle, held->source.open_bundle(flexq::BundleLimits()));
     FLEXQ_ASSIGN_OR_RETURN(made->json, flexq::api::bundle_json(*made->bundle));
     *bundle = made.release();
     return Status();
@@ -221,6 +226,17 @@ flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text, int64_t c
   });
 }
 
+flexq_status flexq_bundle_signer(const flexq_bundle* bundle, char* text, int64_t capacity,
+                                 int64_t* text_bytes) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(bundle);
+    const Held held(bundle);
+    const flexq::Ed25519PublicKey* signer = held->bundle->signer();
+    return flexq::api::fill_text(signer != nullptr ? flexq::hexadecimal(*signer) : std::string(),
+                                 text, capacity, text_bytes);
+  });
+}
+
 flexq_status flexq_bundle_verify(const flexq_bundle* bundle, int32_t n_threads,
                                  flexq_progress_callback progress, void* user_data) {
   return guarded([&]() -> Status {
@@ -231,6 +247,23 @@ flexq_status flexq_bundle_verify(const flexq_bundle* bundle, int32_t n_threads,
     const Held held(bundle);
     flexq::ThreadPool pool(n_threads > 0 ? n_threads : flexq::available_cpus());
     return held->bundle->verify(pool, {progress, user_data});
+  });
+}
+
+flexq_status flexq_bundle_sign(const char* path, const char* pem, int64_t pem_bytes,
+                               int32_t n_threads, flexq_progress_callback progress,
+                               void* user_data) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(path);
+    FLEXQ_REQUIRE(pem);
+    if (n_threads < 0 || n_threads > flexq::ThreadPool::kMaxThreads) {
+      return flexq::api::invalid_range("n_threads", 0, flexq::ThreadPool::kMaxThreads, n_threads);
+    }
+    std::string_view text;
+    FLEXQ_RETURN_IF_ERROR(flexq::api::make_text("pem", pem, pem_bytes, &text));
+    FLEXQ_ASSIGN_OR_RETURN(const flexq::Ed25519SecretKey key, flexq::parse_secret_key(text));
+    flexq::ThreadPool pool(n_threads > 0 ? n_threads : flexq::available_cpus());
+    return flexq::sign_bundle(path, key, pool, {progress, user_data});
   });
 }
 

@@ -4,6 +4,7 @@
 #include <span>
 #include <vector>
 
+#include "base/hexadecimal.h"
 #include "base/json.h"
 #include "text/tokenizer_segment.h"
 
@@ -59,6 +60,14 @@ void set_shape(Json& place, const TensorSpec& spec) {
   } else {
     set_list(place, {spec.rows, spec.cols});
   }
+}
+
+void set_signature(Json& out, const Ed25519PublicKey* signer) {
+  out = nullptr;
+  if (signer == nullptr) return;
+  out = Json::object();
+  out["algorithm"] = "ed25519";
+  out["key_id"] = hexadecimal(*signer);
 }
 
 void set_architecture(Json& out, const ModelConfig& config) {
@@ -148,16 +157,6 @@ Status set_tokenizer(Json& out, Bundle& bundle) {
   return Status();
 }
 
-std::string hexadecimal(std::span<const uint8_t> bytes) {
-  constexpr char kDigits[] = "0123456789abcdef";
-  std::string text;
-  for (const uint8_t byte : bytes) {
-    text += kDigits[byte >> 4];
-    text += kDigits[byte & 15];
-  }
-  return text;
-}
-
 void set_measured(Json& out, const std::vector<MeasuredPrecision>& list) {
   out = Json::array();
   for (const MeasuredPrecision& measured : list) {
@@ -218,6 +217,7 @@ Result<std::string> bundle_json(Bundle& bundle) {
   JsonDocument document;
   Json& json = document.root() = Json::object();
   json["format_version"] = bundle.header().format_version;
+  set_signature(json["signature"], bundle.signer());
   set_architecture(json["architecture"], bundle.config());
   Json& quantization = json["quantization"] = Json::object();
   quantization["policy"] = bundle.policy();

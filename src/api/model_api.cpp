@@ -3,6 +3,7 @@
 #include <string_view>
 
 #include "api/handles.h"
+#include "base/ed25519_keys.h"
 #include "base/file.h"
 #include "kernels/cpu/cpu_kernels.h"
 #include "quantize/synthetic_model.h"
@@ -149,6 +150,18 @@ flexq_status flexq_source_synthetic(const char* shape, const flexq_quantize_opti
     FLEXQ_ASSIGN_OR_RETURN(made->source.weights, flexq::make_synthetic_model(shape, precision));
     made->source.policy = precision.policy;
     *source = made.release();
+    return Status();
+  });
+}
+
+flexq_status flexq_source_require_key(flexq_source* source, const char* pem, int64_t pem_bytes) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(source);
+    FLEXQ_REQUIRE(pem);
+    const Held held(source);
+    std::string_view text;
+    FLEXQ_RETURN_IF_ERROR(flexq::api::make_text("pem", pem, pem_bytes, &text));
+    FLEXQ_ASSIGN_OR_RETURN(held->source.required_key, flexq::parse_public_key(text));
     return Status();
   });
 }

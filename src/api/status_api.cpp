@@ -66,6 +66,7 @@ constexpr StatusName kStatusNames[] = {
     FLEXQ_STATUS_NAME(kUnsupportedVersion, UNSUPPORTED_VERSION),
     FLEXQ_STATUS_NAME(kUnsupportedModel, UNSUPPORTED_MODEL),
     FLEXQ_STATUS_NAME(kLimitExceeded, LIMIT_EXCEEDED),
+    FLEXQ_STATUS_NAME(kSignature, SIGNATURE),
     FLEXQ_STATUS_NAME(kCancelled, CANCELLED),
     FLEXQ_STATUS_NAME(kDeadlineExceeded, DEADLINE_EXCEEDED),
     FLEXQ_STATUS_NAME(kContextFull, CONTEXT_FULL),

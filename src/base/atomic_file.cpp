@@ -145,6 +145,14 @@ Result<AtomicFile> AtomicFile::create(const std::string& path) {
                        path.c_str(), kMaxAttempts);
 }
 
+Status AtomicFile::keep_permissions() {
+  struct stat info {};
+  if (os::stat(target_.c_str(), &info) != 0) return os::error("stat", target_, errno);
+  if (os::fchmod(file_.fd_, info.st_mode & 0777) != 0)
+    return os::error("set the permissions of", file_.path_, errno);
+  return {};
+}
+
 Status AtomicFile::write_at(int64_t offset, std::span<const uint8_t> bytes) {
   size_t done = 0;
   while (done < bytes.size()) {

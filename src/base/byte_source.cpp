@@ -47,6 +47,19 @@ class MemorySource final : public ByteSource {
   std::string name_ = "memory";
 };
 
+class SharedSource : public ByteSource {
+ public:
+  explicit SharedSource(std::shared_ptr<ByteSource> source) : source_(std::move(source)) {}
+  const std::string& name() const override { return source_->name(); }
+  int64_t size() const override { return source_->size(); }
+  Status read_at(int64_t offset, std::span<uint8_t> out) override {
+    return source_->read_at(offset, out);
+  }
+
+ private:
+  std::shared_ptr<ByteSource> source_;
+};
+
 }  // namespace
 
 Result<std::unique_ptr<ByteSource>> open_file_source(const std::string& path) {
@@ -57,6 +70,10 @@ Result<std::unique_ptr<ByteSource>> open_file_source(const std::string& path) {
 
 std::unique_ptr<ByteSource> make_memory_source(std::span<const uint8_t> bytes) {
   return std::make_unique<MemorySource>(bytes);
+}
+
+std::unique_ptr<ByteSource> share_source(std::shared_ptr<ByteSource> source) {
+  return std::make_unique<SharedSource>(std::move(source));
 }
 
 }  // namespace flexq

@@ -25,5 +25,7 @@ class ByteSource {
 Result<std::unique_ptr<ByteSource>> open_file_source(const std::string& path);
 // Borrows `bytes`: they must outlive the source.
 std::unique_ptr<ByteSource> make_memory_source(std::span<const uint8_t> bytes);
+// Forwards to a source that is shared between several openings.
+std::unique_ptr<ByteSource> share_source(std::shared_ptr<ByteSource> source);
 
 }  // namespace flexq

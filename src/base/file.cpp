@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <memory>
 #include <utility>
 
@@ -105,6 +106,13 @@ Result<bool> regular_file_exists(const std::string& path) {
   if (os::stat(path.c_str(), &info) == 0) return S_ISREG(info.st_mode);
   if (errno == ENOENT || errno == ENOTDIR) return false;
   return os::error("find", path, errno);
+}
+
+Result<std::string> resolve_links(const std::string& path) {
+  FLEXQ_RETURN_IF_ERROR(refuse_embedded_nul(path));
+  char resolved[PATH_MAX];
+  if (os::realpath(path.c_str(), resolved) == nullptr) return os::error("find", path, errno);
+  return std::string(resolved);
 }
 
 Result<std::vector<std::string>> list_directory(const std::string& path) {

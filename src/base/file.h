@@ -40,6 +40,8 @@ bool is_directory(const std::string& path);
 bool is_regular_file(const std::string& path);
 // The same for files that may be missing: an error of the look-up is an error, not an absence.
 Result<bool> regular_file_exists(const std::string& path);
+// The path without symbolic links that `path` leads to.
+Result<std::string> resolve_links(const std::string& path);
 // Names (not paths) of the entries of a folder, sorted.
 Result<std::vector<std::string>> list_directory(const std::string& path);
 
@@ -58,6 +60,9 @@ class AtomicFile {
   static Result<AtomicFile> create(const std::string& path);
   // Where it will appear.
   const std::string& path() const { return target_; }
+  // Gives the new file the permissions of the one that is at `path` now. Without it, new files
+  // follow the process's umask.
+  Status keep_permissions();
   Status write_at(int64_t offset, std::span<const uint8_t> bytes);
   Status publish();
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace flexq::os {
@@ -78,6 +79,16 @@ int rename(const char* from, const char* to) {
 
 int unlink(const char* path) {
   return guarded(Call::kUnlink, [&] { return ::unlink(path); });
+}
+
+int fchmod(int fd, mode_t mode) {
+  return guarded(Call::kMode, [&] { return ::fchmod(fd, mode); });
+}
+
+char* realpath(const char* path, char* resolved) {
+  const int result =
+      guarded(Call::kResolve, [&] { return ::realpath(path, resolved) == nullptr ? -1 : 0; });
+  return result == 0 ? resolved : nullptr;
 }
 
 int try_lock(int fd) {

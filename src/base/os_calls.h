@@ -14,7 +14,7 @@
 
 namespace flexq::os {
 
-enum class Call { kOpen, kStat, kRead, kWrite, kSync, kRename, kUnlink, kLock };
+enum class Call { kOpen, kStat, kRead, kWrite, kSync, kRename, kUnlink, kLock, kMode, kResolve };
 
 // What a gate answers: with `error` (an errno value) the call is not made and fails with it;
 // `max_bytes` shortens a read or a write.
@@ -36,6 +36,9 @@ ssize_t pwrite(int fd, const void* data, size_t bytes, int64_t offset);
 int fsync(int fd);
 int rename(const char* from, const char* to);
 int unlink(const char* path);
+int fchmod(int fd, mode_t mode);
+// realpath(): `resolved` has PATH_MAX bytes.
+char* realpath(const char* path, char* resolved);
 int try_lock(int fd);  // flock(LOCK_EX | LOCK_NB): held until the file description is closed
 void close(int fd);    // never retried: on Linux the descriptor is gone whatever close() says
 

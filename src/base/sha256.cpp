@@ -1,40 +1,21 @@
 #include "base/sha256.h"
 
-#include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/provider.h>
 
 #include <new>
+
+#include "base/crypto_library.h"
 
 namespace flexq {
 namespace {
 
-// What fails in its scope leaves nothing in the thread's OpenSSL error queue, which is the host's.
-class OwnErrors {
- public:
-  OwnErrors() { ERR_set_mark(); }
-  ~OwnErrors() { ERR_pop_to_mark(); }
-  OwnErrors(const OwnErrors&) = delete;
-  OwnErrors& operator=(const OwnErrors&) = delete;
-};
-
-// SHA-256 from a library context of our own, so that the host's OpenSSL configuration (other
-// providers, FIPS mode) neither changes nor breaks it. Never freed: OpenSSL's own exit handler may
-// run before our destructors would.
 const EVP_MD* fetch_method() {
-  OSSL_LIB_CTX* context = OSSL_LIB_CTX_new();
-  if (context == nullptr || OSSL_PROVIDER_load(context, "default") == nullptr) {
-    OSSL_LIB_CTX_free(context);
-    throw std::bad_alloc();
-  }
-  const EVP_MD* method = EVP_MD_fetch(context, "SHA256", nullptr);
-  if (method == nullptr) {
-    OSSL_LIB_CTX_free(context);
-    throw std::bad_alloc();
-  }
+  const EVP_MD* method = EVP_MD_fetch(crypto_context(), "SHA256", nullptr);
+  if (method == nullptr) throw std::bad_alloc();
   return method;
 }
 
+// Never freed, as the context.
 const EVP_MD* sha256_method() {
   static const EVP_MD* const method = fetch_method();
   return method;

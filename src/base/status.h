@@ -29,6 +29,7 @@ enum class StatusCode : int32_t {
   kUnsupportedVersion = -201,  // a newer format, or a feature this reader does not know
   kUnsupportedModel = -202,    // a well-formed file of a model that FlexQ does not implement
   kLimitExceeded = -203,       // a declared size beyond the documented limits
+  kSignature = -204,           // a signature that does not fit, or none by the required key
   // A run.
   kCancelled = -300,
   kDeadlineExceeded = -301,

@@ -21,7 +21,8 @@ constexpr size_t kFieldsEnd = 48;
 constexpr size_t kHashedBytes = 64;  // the hash covers the header up to here
 constexpr size_t kSha256At = 64;
 constexpr size_t kSignatureAt = 96;
-constexpr size_t kSignatureEnd = 192;  // 64 bytes of signature, 32 of key id
+constexpr size_t kKeyIdAt = 160;
+constexpr size_t kSignatureEnd = 192;
 constexpr uint64_t kSmallestDirectory = 8;
 
 template <typename T>
@@ -71,6 +72,16 @@ bool all_zero(std::span<const uint8_t> bytes) {
   // The first byte is zero, and every other one equals the one before it.
   return bytes.empty() ||
          (bytes[0] == 0 && std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
+}
+
+bool BundleHeader::is_signed() const {
+  return !all_zero(signature) || !all_zero(key_id);
+}
+
+void place_signature(std::span<uint8_t> header_bytes, const Ed25519Signature& signature,
+                     const Ed25519PublicKey& key_id) {
+  std::copy(signature.begin(), signature.end(), header_bytes.begin() + kSignatureAt);
+  std::copy(key_id.begin(), key_id.end(), header_bytes.begin() + kKeyIdAt);
 }
 
 Sha256Digest directory_hash(std::span<const uint8_t> header_bytes,
@@ -138,11 +149,9 @@ Result<BundleHeader> parse_header(std::span<const uint8_t> bytes, int64_t file_b
                          static_cast<long long>(header.segment_base),
                          static_cast<long long>(file_bytes));
   std::copy_n(bytes.begin() + kSha256At, header.sha256.size(), header.sha256.begin());
+  std::copy_n(bytes.begin() + kSignatureAt, header.signature.size(), header.signature.begin());
+  std::copy_n(bytes.begin() + kKeyIdAt, header.key_id.size(), header.key_id.begin());
 
-  if (!all_zero(bytes.subspan(kSignatureAt, kSignatureEnd - kSignatureAt)))
-    return Status::error(StatusCode::kUnsupportedVersion,
-                         "%s: the bundle is signed; this version reads unsigned bundles only",
-                         source.c_str());
   if (!all_zero(bytes.subspan(kFieldsEnd, kHashedBytes - kFieldsEnd)) ||
       !all_zero(bytes.subspan(kSignatureEnd)))
     return Status::error(StatusCode::kCorrupt, "%s: reserved header bytes are not zero",

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/memory_guard.h"
+#include "bundle/bundle_signature.h"
 #include "bundle/bundle_validate.h"
 
 namespace flexq {
@@ -55,7 +56,8 @@ Result<BundleHeader> read_header(ByteSource& source) {
 }  // namespace
 
 Result<std::unique_ptr<Bundle>> Bundle::open(std::unique_ptr<ByteSource> source,
-                                             const BundleLimits& limits) {
+                                             const BundleLimits& limits,
+                                             const std::optional<Ed25519PublicKey>& required_key) {
   const std::string& name = source->name();
   FLEXQ_ASSIGN_OR_RETURN(const BundleHeader header, read_header(*source));
 
@@ -70,6 +72,7 @@ Result<std::unique_ptr<Bundle>> Bundle::open(std::unique_ptr<ByteSource> source,
     return Status::error(StatusCode::kCorrupt,
                          "%s: header and directory do not have the SHA-256 that the header states",
                          name.c_str());
+  FLEXQ_RETURN_IF_ERROR(check_signature(header, required_key, name));
   if (!all_zero(bytes.subspan(static_cast<size_t>(kBundleHeaderBytes + header.directory_bytes))))
     return Status::error(StatusCode::kCorrupt, "%s: padding after the directory is not zero",
                          name.c_str());

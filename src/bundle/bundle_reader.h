@@ -1,10 +1,12 @@
 // Reads bundles. There is one load path and no way to switch its checks off: header against file
-// size, hash of header and directory, FlatBuffers Verifier, semantic validation; then per chunk its
-// hash, its zstd frame, its values. Any byte sequence is memory-safe to open and read.
+// size, hash of header and directory, signature, FlatBuffers Verifier, semantic validation; then
+// per chunk its hash, its zstd frame, its values. Any byte sequence is memory-safe to open and
+// read.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,10 +25,12 @@ namespace flexq {
 // An open bundle. Immutable: every method may be called from several threads at once.
 class Bundle : public WeightSource {
  public:
-  // Reads header and directory and checks all but the chunks. kCorrupt, kUnsupportedVersion,
-  // kLimitExceeded, kIo or kOutOfMemory; messages begin with the name of the source.
-  static Result<std::unique_ptr<Bundle>> open(std::unique_ptr<ByteSource> source,
-                                              const BundleLimits& limits);
+  // Reads header and directory and checks all but the chunks; with a required key, that its owner
+  // signed them, before anything of the directory is looked at. kCorrupt, kUnsupportedVersion,
+  // kLimitExceeded, kSignature, kIo or kOutOfMemory; messages begin with the name of the source.
+  static Result<std::unique_ptr<Bundle>> open(
+      std::unique_ptr<ByteSource> source, const BundleLimits& limits,
+      const std::optional<Ed25519PublicKey>& required_key = std::nullopt);
 
   const ModelConfig& config() const override { return directory_.config; }
   const std::vector<StoredTensor>& tensors() const override { return tensors_; }
@@ -43,6 +47,8 @@ class Bundle : public WeightSource {
   // What inspection shows.
   const std::string& source_name() const { return source_->name(); }
   const BundleHeader& header() const { return header_; }
+  // The key whose owner signed the bundle, or null.
+  const Ed25519PublicKey* signer() const { return header_.is_signed() ? &header_.key_id : nullptr; }
   int64_t file_bytes() const { return header_.file_bytes; }
   const std::string& policy() const { return directory_.policy; }
   int32_t group_size() const { return directory_.group_size; }

@@ -3,27 +3,13 @@
 #include <algorithm>
 
 #include "base/file.h"
-#include "bundle/bundle_reader.h"
+#include "base/hexadecimal.h"
 #include "checkpoint/checkpoint_reader.h"
 #include "text/tokenizer_files.h"
 #include "text/tokenizer_segment.h"
 
 namespace flexq {
 namespace {
-
-// Forwards to a source that is shared between several openings.
-class SharedByteSource : public ByteSource {
- public:
-  explicit SharedByteSource(std::shared_ptr<ByteSource> source) : source_(std::move(source)) {}
-  const std::string& name() const override { return source_->name(); }
-  int64_t size() const override { return source_->size(); }
-  Status read_at(int64_t offset, std::span<uint8_t> out) override {
-    return source_->read_at(offset, out);
-  }
-
- private:
-  std::shared_ptr<ByteSource> source_;
-};
 
 Result<std::shared_ptr<const Tokenizer>> tokenizer_of_bundle(Bundle& bundle) {
   FLEXQ_ASSIGN_OR_RETURN(const HostBuffer bytes, bundle.read_section(kTokenizerSection));
@@ -39,6 +25,12 @@ Result<std::shared_ptr<const Tokenizer>> tokenizer_of_directory(const std::strin
   return Tokenizer::create(std::move(files.data), std::move(files.chat_template).value_or(""));
 }
 
+BundleLimits bundle_limits(const LoadOptions& options) {
+  BundleLimits limits;
+  limits.max_decoded_bytes = options.max_decoded_bytes;
+  return limits;
+}
+
 // A model's weights with what else its source says.
 struct OpenedModel {
   std::shared_ptr<WeightSource> weights;
@@ -51,10 +43,11 @@ enum class WithTokenizer : bool { kNo = false, kYes = true };
 Result<OpenedModel> open_model(const ModelSource& source, const LoadOptions& options,
                                WithTokenizer with_tokenizer) {
   OpenedModel opened;
-  if (source.weights != nullptr) {
+  FLEXQ_ASSIGN_OR_RETURN(const ModelSource::Kind kind, source.kind());
+  if (kind == ModelSource::Kind::kSyntheticWeights) {
     opened.weights = source.weights;
     opened.policy = source.policy;
-  } else if (source.is_directory()) {
+  } else if (kind == ModelSource::Kind::kFolder) {
     FLEXQ_ASSIGN_OR_RETURN(opened.weights, Checkpoint::open(source.path));
     // A checkpoint without tokenizer files still runs on token ids.
     FLEXQ_ASSIGN_OR_RETURN(const bool has_tokenizer, has_tokenizer_files(source.path));
@@ -62,10 +55,8 @@ Result<OpenedModel> open_model(const ModelSource& source, const LoadOptions& opt
       FLEXQ_ASSIGN_OR_RETURN(opened.tokenizer, tokenizer_of_directory(source.path));
     }
   } else {
-    FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> bytes, source.open_bytes());
-    BundleLimits limits;
-    limits.max_decoded_bytes = options.max_decoded_bytes;
-    FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle, Bundle::open(std::move(bytes), limits));
+    FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle,
+                           source.open_bundle(bundle_limits(options)));
     opened.policy = bundle->policy();
     if (with_tokenizer == WithTokenizer::kYes && bundle->has_section(kTokenizerSection)) {
       FLEXQ_ASSIGN_OR_RETURN(opened.tokenizer, tokenizer_of_bundle(*bundle));
@@ -87,20 +78,28 @@ int32_t resolve_threads(int32_t n_threads) {
 
 }  // namespace
 
-bool ModelSource::is_directory() const {
-  return !path.empty() && flexq::is_directory(path);
+Result<ModelSource::Kind> ModelSource::kind() const {
+  Kind kind = Kind::kBundle;
+  if (weights != nullptr) kind = Kind::kSyntheticWeights;
+  if (!path.empty() && is_directory(path)) kind = Kind::kFolder;
+  if (!required_key || kind == Kind::kBundle) return kind;
+  return Status::error(StatusCode::kSignature,
+                       "%s: expected a bundle signed with the key %s, found %s, which has no "
+                       "signature",
+                       path.empty() ? "source" : path.c_str(), hexadecimal(*required_key).c_str(),
+                       kind == Kind::kFolder ? "a folder" : "synthetic weights");
 }
 
-Result<std::unique_ptr<ByteSource>> ModelSource::open_bytes() const {
-  if (weights != nullptr) {
-    return Status::error(StatusCode::kInvalidArgument,
-                         "source: expected a bundle, found synthetic weights");
-  }
+Result<std::unique_ptr<Bundle>> ModelSource::open_bundle(const BundleLimits& limits) const {
+  std::unique_ptr<ByteSource> opened;
   if (bytes != nullptr) {
-    return std::unique_ptr<ByteSource>(std::make_unique<SharedByteSource>(bytes));
+    opened = share_source(bytes);
+  } else if (memory.data() != nullptr) {
+    opened = make_memory_source(memory);
+  } else {
+    FLEXQ_ASSIGN_OR_RETURN(opened, open_file_source(path));
   }
-  if (memory.data() != nullptr) return make_memory_source(memory);
-  return open_file_source(path);
+  return Bundle::open(std::move(opened), limits, required_key);
 }
 
 Result<std::shared_ptr<const LoadedModel>> load_model(const ModelSource& source,
@@ -136,13 +135,12 @@ Result<ModelPlan> plan_model(const ModelSource& source, const LoadOptions& optio
 
 Result<std::shared_ptr<const Tokenizer>> load_tokenizer(const ModelSource& source,
                                                         const LoadOptions& options) {
-  if (source.is_directory()) return tokenizer_of_directory(source.path);
-  if (source.weights != nullptr)
+  FLEXQ_ASSIGN_OR_RETURN(const ModelSource::Kind kind, source.kind());
+  if (kind == ModelSource::Kind::kFolder) return tokenizer_of_directory(source.path);
+  if (kind == ModelSource::Kind::kSyntheticWeights)
     return Status::error(StatusCode::kNotFound, "a synthetic model has no tokenizer");
-  FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<ByteSource> bytes, source.open_bytes());
-  BundleLimits limits;
-  limits.max_decoded_bytes = options.max_decoded_bytes;
-  FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle, Bundle::open(std::move(bytes), limits));
+  FLEXQ_ASSIGN_OR_RETURN(std::unique_ptr<Bundle> bundle,
+                         source.open_bundle(bundle_limits(options)));
   return tokenizer_of_bundle(*bundle);
 }
 

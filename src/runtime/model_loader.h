@@ -8,22 +8,31 @@
 #include <string>
 
 #include "base/byte_source.h"
+#include "base/ed25519.h"
 #include "base/status.h"
+#include "bundle/bundle_reader.h"
 #include "device/device_registry.h"
 #include "runtime/context.h"
 #include "runtime/loaded_model.h"
 
 namespace flexq {
 
-// Where a model comes from, not opened yet. Exactly one of the four is set.
+// Where a model comes from, not opened yet. Exactly one of the first four is set.
 struct ModelSource {
   std::string path;                       // a bundle file, a checkpoint folder, a tokenizer folder
   std::span<const uint8_t> memory;        // borrowed
   std::shared_ptr<ByteSource> bytes;      // the caller's callbacks
   std::shared_ptr<WeightSource> weights;  // synthetic weights, quantized by `policy`
   std::string policy;
-  Result<std::unique_ptr<ByteSource>> open_bytes() const;
-  bool is_directory() const;
+  // Whose signature the bundle must have.
+  std::optional<Ed25519PublicKey> required_key;
+
+  enum class Kind { kBundle, kFolder, kSyntheticWeights };
+  // kSignature where a key is required of something that is no bundle: only bundles are signed. To
+  // be asked once in each use, as a path may lead elsewhere the next time.
+  Result<Kind> kind() const;
+  // Of kind kBundle.
+  Result<std::unique_ptr<Bundle>> open_bundle(const BundleLimits& limits) const;
 };
 
 struct LoadOptions {

@@ -11,7 +11,9 @@ namespace flexq {
 namespace {
 
 Status engine_released() {
-  return Status::error(StatusCode::kCancelled, "the engine was released");
+  return guard_memory("end of the engine", [] {
+    return Status::error(StatusCode::kCancelled, "the engine was released");
+  });
 }
 
 }  // namespace

@@ -49,6 +49,12 @@ Scheduler::Scheduler(Context& context, SchedulerOptions options, std::atomic<int
     : context_(context), cache_(context.cache()), options_(options), n_unfinished_(n_unfinished) {
   for (int32_t i = cache_.n_sequences(); i > 0; --i)
     free_.push_back(i - 1);
+  const size_t n_places = free_.size();
+  running_.reserve(n_places);
+  planned_.reserve(n_places);
+  items_.reserve(n_places);
+  samplings_.reserve(n_places);
+  samples_.reserve(n_places);
 }
 
 Scheduler::~Scheduler() = default;
@@ -63,6 +69,8 @@ void Scheduler::add(Submission submission) {
   entry->order_ns = submitted_ns - options.priority * kPriorityNs;
   entry->number = n_added_++;
   if (options.deadline_ms > 0) entry->deadline_ns = submitted_ns + options.deadline_ms * 1'000'000;
+  // Room for all, so that none is lost on its way between the two lists.
+  waiting_.reserve(waiting_.size() + running_.size() + 1);
   insert_in_order(waiting_, std::move(entry));
   update_metrics();
 }
@@ -85,7 +93,7 @@ Status Scheduler::step(StopCheck stop) {
 void Scheduler::fail_all(const Status& status) {
   for (Entries* entries : {&running_, &waiting_}) {
     for (std::unique_ptr<Entry>& entry : *entries)
-      fail(*entry, status);
+      fail(*entry, guard_memory("end of a request", [&] { return status; }));
   }
   drop_finished();
   update_metrics();

@@ -1,5 +1,6 @@
 // Which requests compute how many tokens in the next step, and the step itself: continuous batching
-// over one context. One thread; knows nothing of threads and locks.
+// over one context. One thread; knows nothing of threads and locks. Planning moves requests between
+// lists that have room for all; what it does find no memory for is an exception that lost nothing.
 //
 // A request has all tokens of prompt and answer, of which its sequence holds the first ones; what
 // is missing is computed in pieces, and the last of them gives the logits for the next token. So
@@ -64,7 +65,7 @@ class Scheduler {
   // `stop` is asked before every layer. Fails when the device is lost or `stop` says so; what
   // concerns single requests is told to them.
   Status step(StopCheck stop);
-  // Ends all requests.
+  // Ends all requests; needs no memory.
   void fail_all(const Status& status);
 
   const SchedulerMetrics& metrics() const { return metrics_; }

@@ -12,8 +12,12 @@ namespace {
 constexpr char kLiterals[] = "true\0false\0null";
 constexpr uint8_t kTrue = 0, kFalse = 5, kNull = 11;
 
-bool is_space(uint8_t byte) {
-  return byte == ' ' || byte == '\n' || byte == '\r' || byte == '\t';
+bool is_blank(uint8_t byte) {
+  return byte == ' ' || byte == '\t';
+}
+
+bool is_line_break(uint8_t byte) {
+  return byte == '\n' || byte == '\r';
 }
 
 bool is_digit(uint8_t byte) {
@@ -43,6 +47,20 @@ bool JsonAutomaton::is_string_content(std::string_view bytes) {
 
 bool JsonAutomaton::enter(Mode mode) {
   mode_ = mode;
+  n_line_breaks_ = 0;
+  n_blanks_ = 0;
+  return true;
+}
+
+bool JsonAutomaton::space(uint8_t byte) {
+  if (is_line_break(byte)) {
+    if (n_blanks_ > 0 || n_line_breaks_ == kMaxLineBreaks) return false;
+    ++n_line_breaks_;
+    return true;
+  }
+  const int32_t indentation = std::clamp(kBlanksPerLevel * depth_, 1, kMaxBlanks);
+  if (!is_blank(byte) || n_blanks_ >= (n_line_breaks_ > 0 ? indentation : 1)) return false;
+  ++n_blanks_;
   return true;
 }
 
@@ -93,7 +111,10 @@ bool JsonAutomaton::begin_value(uint8_t byte) {
 }
 
 bool JsonAutomaton::after_value(uint8_t byte) {
-  if (is_space(byte)) return enter(Mode::kAfterValue);
+  if (is_blank(byte) || is_line_break(byte)) {
+    if (mode_ != Mode::kAfterValue) enter(Mode::kAfterValue);  // ends a number
+    return space(byte);
+  }
   if (byte == ',') return enter(in_object() ? Mode::kKey : Mode::kValue);
   return (byte == '}' || byte == ']') && close(byte == '}');
 }
@@ -172,19 +193,19 @@ bool JsonAutomaton::number_byte(uint8_t byte) {
 bool JsonAutomaton::accept(uint8_t byte) {
   switch (mode_) {
     case Mode::kStart:
-      return is_space(byte) || (byte == '{' && open(true));
+      return space(byte) || (byte == '{' && open(true));
     case Mode::kFirstKey:
       if (byte == '}') return close(true);
       [[fallthrough]];
     case Mode::kKey:
-      return is_space(byte) || (byte == '"' && begin_string(true));
+      return space(byte) || (byte == '"' && begin_string(true));
     case Mode::kColon:
-      return is_space(byte) || (byte == ':' && enter(Mode::kValue));
+      return space(byte) || (byte == ':' && enter(Mode::kValue));
     case Mode::kFirstElement:
       if (byte == ']') return close(false);
       [[fallthrough]];
     case Mode::kValue:
-      return is_space(byte) || begin_value(byte);
+      return space(byte) || begin_value(byte);
     case Mode::kAfterValue:
       return after_value(byte);
     case Mode::kString:

@@ -18,6 +18,11 @@ class JsonAutomaton {
   // Integer and fraction together. With the exponent's the largest number is under 10^163.
   static constexpr int32_t kMaxNumberDigits = 64;
   static constexpr int32_t kMaxExponentDigits = 2;
+  // Whitespace is one blank, or line breaks and then the indentation of a line. Without a limit,
+  // models that do not know how to go on write nothing else.
+  static constexpr int32_t kMaxLineBreaks = 2;
+  static constexpr int32_t kBlanksPerLevel = 4;  // of containers, and one at least
+  static constexpr int32_t kMaxBlanks = 60;
 
   // Whoever can append any of these one by one can always end the object in closing_bytes() steps,
   // but for a character that was begun: that takes kClosingTrailBytes.
@@ -69,6 +74,7 @@ class JsonAutomaton {
 
   bool in_object() const { return (objects_ >> (depth_ - 1) & 1) != 0; }
   bool enter(Mode mode);
+  bool space(uint8_t byte);
   bool open(bool is_object);
   bool close(bool is_object);
   bool begin_string(bool is_key);
@@ -85,6 +91,8 @@ class JsonAutomaton {
   uint8_t depth_ = 0;
   uint8_t count_ = 0;  // what the mode says
   bool is_key_ = false;
+  uint8_t n_line_breaks_ : 2 = 0;    // of the whitespace behind the last other byte
+  uint8_t n_blanks_ : 6 = 0;         // likewise: spaces and tabs
   std::array<char, 3> character_{};  // kCharacter: its first count_ bytes; else zeros
 };
 

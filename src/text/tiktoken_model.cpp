@@ -2,7 +2,7 @@
 
 #include <charconv>
 
-#include "text/base64.h"
+#include "base/base64.h"
 #include "text/llama3_tokens.h"
 
 namespace flexq {

@@ -56,6 +56,7 @@ TEST_CASE("null arguments: sources, models, tokenizers") {
 
   CHECK_INVALID(flexq_source_open(nullptr, source.out()), "path");
   CHECK_INVALID(flexq_source_open("/", nullptr), "source");
+  CHECK_INVALID(flexq_source_require_key(nullptr, "", 0), "source");
   CHECK_INVALID(flexq_source_from_memory(nullptr, 0, source.out()), "bytes");
   CHECK_INVALID(flexq_source_from_memory("x", 1, nullptr), "source");
   CHECK_INVALID(flexq_source_from_memory("x", -1, source.out()), "n_bytes");
@@ -295,6 +296,11 @@ TEST_CASE("null arguments: generators, bundles, evaluation") {
   CHECK_INVALID(flexq_bundle_open(open_source(stories_checkpoint()), bundle.out()), "folder");
   CHECK_INVALID(flexq_bundle_json(nullptr, nullptr, 0, &n_bytes), "bundle");
   CHECK_INVALID(flexq_bundle_verify(nullptr, 1, nullptr, nullptr), "bundle");
+  CHECK_INVALID(flexq_bundle_signer(nullptr, nullptr, 0, &n_bytes), "bundle");
+  CHECK_INVALID(flexq_bundle_sign(nullptr, "", 0, 1, nullptr, nullptr), "path");
+  CHECK_INVALID(flexq_bundle_sign("/", nullptr, 0, 1, nullptr, nullptr), "pem");
+  CHECK_INVALID(flexq_bundle_sign("/", "", -1, 1, nullptr, nullptr), "pem");
+  CHECK_INVALID(flexq_bundle_sign("/", "", 0, -1, nullptr, nullptr), "n_threads");
 
   flexq_perplexity_result result = {};
   result.struct_size = sizeof result;

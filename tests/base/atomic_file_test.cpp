@@ -101,6 +101,27 @@ TEST_CASE("T14_atomic_file: the mode is 0666 without the umask") {
   CHECK((info.st_mode & 0777) == 0640);
 }
 
+TEST_CASE("T14_atomic_file: the mode of the old file is kept on request") {
+  const test::TemporaryDirectory directory;
+  const std::string path = directory.file("f");
+  write_file(path, kOld);
+  for (const mode_t mode : {mode_t{0600}, mode_t{0640}, mode_t{0755}, mode_t{0444}}) {
+    REQUIRE(chmod(path.c_str(), mode) == 0);
+    auto file = AtomicFile::create(path);
+    REQUIRE(file.ok());
+    REQUIRE(file->keep_permissions().ok());
+    REQUIRE(file->write_at(0, bytes_of(kNew)).ok());
+    REQUIRE(file->publish().ok());
+    struct stat info {};
+    REQUIRE(stat(path.c_str(), &info) == 0);
+    CHECK((info.st_mode & 07777) == mode);
+    CHECK(content(path) == kNew);
+  }
+  auto file = AtomicFile::create(directory.file("new"));
+  REQUIRE(file.ok());
+  CHECK(file->keep_permissions().code() == StatusCode::kNotFound);
+}
+
 TEST_CASE("T14_atomic_file: targets that are not files are refused by name") {
   const test::TemporaryDirectory folder;
   const Status is_folder = AtomicFile::create(folder.path()).status();

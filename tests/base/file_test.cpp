@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
@@ -63,6 +64,19 @@ TEST_CASE("file: whole texts up to a limit, folders in order") {
   CHECK_FALSE(is_directory(folder.file("a")));
   CHECK(is_regular_file(folder.file("a")));
   CHECK_FALSE(is_regular_file(folder.file("c")));
+}
+
+TEST_CASE("file: links lead to a path without them") {
+  const test::TemporaryDirectory directory;
+  const std::string folder = std::filesystem::canonical(directory.path()).string();
+  write_file(directory.file("f"), "x");
+  std::filesystem::create_symlink("f", directory.file("near"));
+  std::filesystem::create_symlink(directory.file("near"), directory.file("far"));
+  std::filesystem::create_symlink("absent", directory.file("dangling"));
+  for (const char* name : {"f", "near", "far"})
+    CHECK(*resolve_links(directory.file(name)) == folder + "/f");
+  CHECK(resolve_links(directory.file("dangling")).status().code() == StatusCode::kNotFound);
+  CHECK(resolve_links(std::string("a\0b", 3)).status().code() == StatusCode::kInvalidArgument);
 }
 
 TEST_CASE("file: interrupted and short reads are continued, others reported") {

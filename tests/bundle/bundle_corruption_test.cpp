@@ -14,7 +14,7 @@ namespace {
 bool is_clean_refusal(const Status& status) {
   return status.code() == StatusCode::kCorrupt ||
          status.code() == StatusCode::kUnsupportedVersion ||
-         status.code() == StatusCode::kLimitExceeded;
+         status.code() == StatusCode::kLimitExceeded || status.code() == StatusCode::kSignature;
 }
 
 // Runs body(i) for every i below `count` on two threads; returns the first i that failed, or -1.

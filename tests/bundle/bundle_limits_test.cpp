@@ -156,8 +156,8 @@ TEST_CASE("T3_limits: versions and header fields") {
   check_refused(load_with_header(48, {1}), corrupt, "reserved");
   check_refused(load_with_header(63, {1}), corrupt, "reserved");
   check_refused(load_with_header(64, {1, 2, 3}), corrupt, "SHA-256");
-  check_refused(load_with_header(96, {1}), version, "signed");
-  check_refused(load_with_header(191, {1}), version, "signed");
+  check_refused(load_with_header(96, {1}), StatusCode::kSignature, "does not fit");
+  check_refused(load_with_header(191, {1}), StatusCode::kSignature, "does not fit");
   check_refused(load_with_header(192, {1}), corrupt, "reserved");
   check_refused(load_with_header(255, {1}), corrupt, "reserved");
 }

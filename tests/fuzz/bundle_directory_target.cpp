@@ -3,6 +3,8 @@
 //   0  the rest is a file from its first byte on
 //   1  the rest is a directory, which gets a header with right sizes and hash
 //   2  64 bytes of header, then a directory: only the hash is made right
+//   3  as 1, and signed: the key is required
+//   4  96 bytes of signature and key, then a directory as in 1
 // Segments are zeros, as many as the header or the directory says.
 #include <algorithm>
 #include <cstring>
@@ -19,11 +21,14 @@ namespace {
 constexpr size_t kHeaderFieldBytes = 64;  // what the hash covers
 constexpr size_t kFileBytesAt = 40;
 constexpr size_t kHashAt = 64;
+constexpr size_t kSignatureAt = 96;
+constexpr size_t kSignatureBytes = 96;  // with the key
 constexpr size_t kHeader = static_cast<size_t>(kBundleHeaderBytes);
 
 struct VirtualFile {
   std::vector<uint8_t> front;
   int64_t n_bytes = 0;
+  bool requires_key = false;
 
   static int32_t read(int64_t offset, void* buffer, int64_t n_bytes, void* user_data) {
     const auto& file = *static_cast<const VirtualFile*>(user_data);
@@ -36,8 +41,13 @@ struct VirtualFile {
 
 VirtualFile file_of(FuzzInput input) {
   VirtualFile file;
-  const uint8_t mode = take_byte(input) % 3;
-  if (mode == 1) {
+  const uint8_t mode = take_byte(input) % 5;
+  FuzzInput signature;
+  if (mode == 4) {
+    signature = input.first(std::min(input.size(), kSignatureBytes));
+    input = input.subspan(signature.size());
+  }
+  if (mode == 1 || mode >= 3) {
     file.n_bytes = segment_base_for(std::ssize(input));
     const std::vector<uint8_t> aligned(input.begin(), input.end());
     if (const auto directory = decode_directory(aligned, "input"); directory.ok()) {
@@ -46,6 +56,9 @@ VirtualFile file_of(FuzzInput input) {
       if (size.valid()) file.n_bytes = size.value();
     }
     file.front = sealed_front(input, file.n_bytes);
+    std::copy(signature.begin(), signature.end(), file.front.begin() + kSignatureAt);
+    file.requires_key = mode == 3;
+    if (file.requires_key) sign_front(file.front);
     return file;
   }
   file.front.assign(input.begin(), input.end());
@@ -84,6 +97,7 @@ bool fuzz_bundle_directory(FuzzInput input) {
   if (create(source, flexq_source_from_callback, file.n_bytes, VirtualFile::read,
              static_cast<void*>(&file)) != FLEXQ_OK)
     return false;
+  if (file.requires_key) require_test_key(source.get());
   if (!plan_bundle(source.get())) return false;
   check_rewriting(file);
   inspect_bundle(source.get());

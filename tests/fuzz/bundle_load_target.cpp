@@ -1,6 +1,7 @@
 // A whole bundle, loaded and run for two tokens. An input is
-//   u8   1: the chunks below are decoded, and compressed here where the directory says so;
-//        0: they are as stored
+//   u8   bit 0: the chunks below are decoded, and compressed here where the directory says so; else
+//        they are as stored
+//        bit 1: the bundle is signed, and its key required
 //   u32  bytes of the directory, little-endian
 //   the directory, then its chunks, one after the other, without padding
 // Offsets, stored sizes and hashes are made right, so that mutations reach what lies behind them:
@@ -28,8 +29,7 @@ std::vector<uint8_t> compressed(FuzzInput raw) {
 }
 
 // The file that the input stands for; empty when its directory does not decode.
-std::vector<uint8_t> file_of(FuzzInput input) {
-  const bool compress = take_byte(input) % 2 == 1;
+std::vector<uint8_t> file_of(FuzzInput input, bool compress) {
   uint32_t directory_bytes = 0;
   if (input.size() < sizeof directory_bytes) return {};
   std::memcpy(&directory_bytes, input.data(), sizeof directory_bytes);
@@ -82,11 +82,15 @@ std::vector<uint8_t> file_of(FuzzInput input) {
 }  // namespace
 
 bool fuzz_bundle_load(FuzzInput input) {
-  const std::vector<uint8_t> file = file_of(input);
+  const uint8_t mode = take_byte(input);
+  const bool is_signed = (mode & 2) != 0;
+  std::vector<uint8_t> file = file_of(input, (mode & 1) != 0);
   if (file.empty()) return false;
+  if (is_signed) sign_front(file);
   SourceHandle source;
   FUZZ_REQUIRE(create(source, flexq_source_from_memory, file.data(), std::ssize(file)) == FLEXQ_OK,
                flexq_last_error());
+  if (is_signed) require_test_key(source.get());
   return load_bundle_and_generate(source.get());
 }
 

@@ -100,10 +100,10 @@ std::string load_seed(const Bytes& bundle) {
          parts.raw_chunks;
 }
 
-std::string stored_load_seed(const Bytes& bundle) {
+std::string stored_load_seed(const Bytes& bundle, bool is_signed = false) {
   Parts parts = take_apart(bundle);
-  std::string seed =
-      std::string(1, '\0') + length_of(parts.directory_bytes) + text_of(parts.directory_bytes);
+  std::string seed = std::string(1, is_signed ? '\2' : '\0') + length_of(parts.directory_bytes) +
+                     text_of(parts.directory_bytes);
   const size_t segment_base =
       static_cast<size_t>(segment_base_for(std::ssize(parts.directory_bytes)));
   for (const ChunkEntry* chunk : chunks_of(parts.directory))
@@ -167,6 +167,13 @@ void add_directory_seeds(Seeds& seeds, const BundleDirectory& valid) {
     changed.replace(1 + at, 8, 8, '\xff');
     seeds[prefix + "refused_header_" + std::to_string(at)] = changed;
   }
+  seeds[prefix + "valid_signed"] = "\x03" + text_of(directory);
+  Bytes signed_front = front;
+  sign_front(signed_front);
+  std::string signature = "\x04" + text_of(std::span(signed_front).subspan(96, 96));
+  seeds[prefix + "valid_signature"] = signature + text_of(directory);
+  signature.back() = static_cast<char>(signature.back() ^ 1);
+  seeds[prefix + "refused_signature"] = signature + text_of(directory).substr(0, 64);
   std::string wild = "\x01" + text_of(directory);
   for (size_t i = 5; i + 4 < wild.size(); i += 64)
     wild.replace(i, 4, "\xff\xff\xff\x7f");
@@ -195,6 +202,7 @@ void add_bundle_seeds(Seeds& seeds) {
   const Bytes dense = quantized(biased, half);
   seeds["bundle_load/valid_w6a6"] = load_seed(small);
   seeds["bundle_load/valid_w6a6_as_stored"] = stored_load_seed(small);
+  seeds["bundle_load/valid_signed"] = stored_load_seed(small, true);
   seeds["bundle_load/valid_flexq"] = load_seed(complete);
   seeds["bundle_load/valid_fp16_biases"] = load_seed(dense);
   std::string damaged = stored_load_seed(small);

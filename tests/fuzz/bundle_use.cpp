@@ -3,9 +3,12 @@
 #include <algorithm>
 
 #include "base/checked.h"
+#include "base/ed25519_keys.h"
 #include "bundle/bundle_format.h"
 #include "bundle/bundle_header.h"
+#include "bundle/bundle_signature.h"
 #include "support/c_handles.h"
+#include "support/test_keys.h"
 
 namespace flexq::test {
 namespace {
@@ -73,6 +76,23 @@ std::vector<uint8_t> sealed_front(std::span<const uint8_t> directory, int64_t fi
   std::copy(front.begin(), front.end(), bytes.begin());
   std::copy(directory.begin(), directory.end(), bytes.begin() + kBundleHeaderBytes);
   return bytes;
+}
+
+void sign_front(std::vector<uint8_t>& front) {
+  static const Ed25519SecretKey key = [] {
+    auto parsed = parse_secret_key(kTestSecretKey);
+    FUZZ_REQUIRE(parsed.ok(), parsed.status().message());
+    return std::move(parsed).value();
+  }();
+  Sha256Digest sha256;
+  std::copy_n(front.begin() + 64, sha256.size(), sha256.begin());
+  place_signature(front, key.sign(signed_message(sha256)), key.public_key());
+}
+
+void require_test_key(flexq_source* source) {
+  FUZZ_REQUIRE(flexq_source_require_key(source, kTestPublicKey.data(),
+                                        std::ssize(kTestPublicKey)) == FLEXQ_OK,
+               flexq_last_error());
 }
 
 std::vector<ChunkEntry*> chunks_of(BundleDirectory& directory) {

@@ -18,6 +18,11 @@ bool accepted(flexq_status status);
 // A header in front of `directory` with right sizes and hash.
 std::vector<uint8_t> sealed_front(std::span<const uint8_t> directory, int64_t file_bytes);
 
+// Signs the bundle that begins with these bytes, with the key of tests/support/test_keys.h.
+void sign_front(std::vector<uint8_t>& front);
+// Lets the source give nothing but bundles that are signed with that key.
+void require_test_key(flexq_source* source);
+
 // Where the last chunk ends, from segment_base; -1 when no file could hold it.
 int64_t segment_bytes(const BundleDirectory& directory);
 

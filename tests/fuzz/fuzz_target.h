@@ -59,7 +59,7 @@ inline constexpr FuzzTarget kFuzzTargets[] = {
 inline bool is_refusal(StatusCode code) {
   return code == StatusCode::kCorrupt || code == StatusCode::kUnsupportedVersion ||
          code == StatusCode::kUnsupportedModel || code == StatusCode::kLimitExceeded ||
-         code == StatusCode::kNonFinite;
+         code == StatusCode::kSignature || code == StatusCode::kNonFinite;
 }
 
 // Whether a call went well; a failure must be a refusal with a message.

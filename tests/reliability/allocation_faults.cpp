@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 
 #include "base/memory.h"
@@ -63,8 +64,21 @@ void* counted(void* memory) {
   return memory;
 }
 
+// What FreedMemoryWatch looks for; null: nothing.
+constinit std::atomic<const std::vector<std::string>*> watched{nullptr};
+constinit std::atomic<int64_t> n_watched_found{0};
+
+void look_for_watched(const void* memory) {
+  const std::vector<std::string>* texts = watched.load();
+  if (texts == nullptr) return;
+  for (const std::string& text : *texts)
+    if (memmem(memory, malloc_usable_size(const_cast<void*>(memory)), text.data(), text.size()))
+      n_watched_found.fetch_add(1);
+}
+
 void uncounted(void* memory) {
   if (memory == nullptr) return;
+  look_for_watched(memory);
   live_blocks.fetch_sub(1, std::memory_order_relaxed);
   live_bytes.fetch_sub(static_cast<int64_t>(malloc_usable_size(memory)), std::memory_order_relaxed);
 }
@@ -192,6 +206,19 @@ bool AllocationFault::fired() const {
 
 int64_t AllocationFault::count() const {
   return armed_countdown().count.load();
+}
+
+FreedMemoryWatch::FreedMemoryWatch(const std::vector<std::string>& texts) {
+  n_watched_found = 0;
+  watched = &texts;
+}
+
+FreedMemoryWatch::~FreedMemoryWatch() {
+  watched = nullptr;
+}
+
+int64_t FreedMemoryWatch::n_found() const {
+  return n_watched_found.load();
 }
 
 HeapUse heap_use() {

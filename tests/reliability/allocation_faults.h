@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <cstdint>
+#include <string>
+#include <vector>
 
 namespace flexq::test {
 
@@ -31,5 +33,15 @@ struct HeapUse {
 };
 HeapUse heap_use();
 void reset_heap_peak();
+
+// While it lives, blocks given back to the heap are searched for these texts, which it borrows.
+class FreedMemoryWatch {
+ public:
+  explicit FreedMemoryWatch(const std::vector<std::string>& texts);
+  ~FreedMemoryWatch();
+  FreedMemoryWatch(const FreedMemoryWatch&) = delete;
+  FreedMemoryWatch& operator=(const FreedMemoryWatch&) = delete;
+  int64_t n_found() const;
+};
 
 }  // namespace flexq::test

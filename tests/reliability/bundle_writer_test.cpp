@@ -1,6 +1,6 @@
-// T14: quantizing to a file while any one system call, or every call from one on, fails, is
-// interrupted, comes back short, or never returns because the process was killed. The file is the
-// old one or the complete new one, and the next write removes what was left behind.
+// T14: quantizing to a file, or signing one, while any one system call, or every call from one on,
+// fails, is interrupted, comes back short, or never returns because the process was killed. The
+// file is the old one or the complete new one, and the next write removes what was left behind.
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +13,7 @@
 #include "base/os_calls.h"
 #include "reliability/tiny_model.h"
 #include "support/test_data.h"
+#include "support/test_keys.h"
 
 namespace flexq::test {
 namespace {
@@ -39,12 +40,13 @@ struct CallGate {
   }
 };
 
-constexpr char kOldFile[] = "the file that was there before";
+enum class Writer { kQuantize, kQuantizeOverOld, kSign };
+constexpr Writer kWriters[] = {Writer::kQuantize, Writer::kQuantizeOverOld, Writer::kSign};
 
 // A folder with a checkpoint, and an output path where a file may lie already.
 class Workshop {
  public:
-  explicit Workshop(bool with_old_file) : with_old_file_(with_old_file) {
+  explicit Workshop(Writer writer) : writer_(writer) {
     REQUIRE_OK(create(options_, flexq_quantize_options_create));
     REQUIRE_OK(flexq_quantize_options_set_threads(options_.get(), 2));
     put_old_file();
@@ -52,30 +54,42 @@ class Workshop {
 
   void put_old_file() {
     std::filesystem::remove(path_);
-    if (with_old_file_) std::ofstream(path_, std::ios::binary) << kOldFile;
+    if (writer_ != Writer::kQuantize) std::ofstream(path_, std::ios::binary) << old_file();
   }
-  flexq_status quantize() const {
-    return flexq_quantize(checkpoint_.c_str(), path_.c_str(), options_.get());
+  flexq_status write() const {
+    if (writer_ != Writer::kSign)
+      return flexq_quantize(checkpoint_.c_str(), path_.c_str(), options_.get());
+    return flexq_bundle_sign(path_.c_str(), kTestSecretKey.data(),
+                             static_cast<int64_t>(kTestSecretKey.size()), 2, nullptr, nullptr);
   }
-  flexq_status quantize(CallGate& gate) const {
+  flexq_status write(CallGate& gate) const {
     os::set_gate(CallGate::ask, &gate);
-    const flexq_status status = quantize();
+    const flexq_status status = write();
     os::set_gate(nullptr, nullptr);
     return status;
   }
   bool has_old() const {
-    return with_old_file_ ? read_file_bytes(path_) == kOldFile : !std::filesystem::exists(path_);
+    return writer_ == Writer::kQuantize ? !std::filesystem::exists(path_)
+                                        : read_file_bytes(path_) == old_file();
   }
-  bool has_new() const { return read_file_bytes(path_) == tiny_model_bytes(); }
+  bool has_new() const {
+    return read_file_bytes(path_) ==
+           (writer_ == Writer::kSign ? signed_tiny_model_bytes() : tiny_model_bytes());
+  }
   // Writes once more, undisturbed, and sees that the new file is all there is.
   void check_next_write() const {
-    REQUIRE_OK(quantize());
+    REQUIRE_OK(write());
     REQUIRE(has_new());
     REQUIRE(*list_directory(output_.path()) == std::vector<std::string>{"model.flexq"});
   }
 
  private:
-  const bool with_old_file_;
+  const std::string& old_file() const {
+    static const std::string kOld = "the file that was there before";
+    return writer_ == Writer::kSign ? tiny_model_bytes() : kOld;
+  }
+
+  const Writer writer_;
   const TemporaryDirectory input_ = [] {
     keep_temporaries_in_memory();
     return TemporaryDirectory();
@@ -87,15 +101,16 @@ class Workshop {
 };
 
 int count_calls(Workshop& workshop) {
+  workshop.put_old_file();
   CallGate counting;
-  REQUIRE(workshop.quantize(counting) == FLEXQ_OK);
+  REQUIRE(workshop.write(counting) == FLEXQ_OK);
   REQUIRE(workshop.has_new());
   return counting.calls;
 }
 
 void fail_every_call(Workshop& workshop, Fault fault, int error) {
   const int n_calls = count_calls(workshop);
-  REQUIRE(n_calls >= 40);
+  REQUIRE(n_calls >= 30);
   for (int k = 0; k < n_calls; ++k) {
     CAPTURE(k);
     CAPTURE(error);
@@ -104,7 +119,7 @@ void fail_every_call(Workshop& workshop, Fault fault, int error) {
     gate.fault = fault;
     gate.error = error;
     gate.k = k;
-    const flexq_status status = workshop.quantize(gate);
+    const flexq_status status = workshop.write(gate);
     const std::string name = flexq_status_name(status);
     CAPTURE(name);
     const bool has_new = workshop.has_new();
@@ -126,55 +141,61 @@ void fail_every_call(Workshop& workshop, Fault fault, int error) {
 }  // namespace
 
 TEST_CASE("T14_writer_system_calls: any one call fails") {
-  for (const bool with_old_file : {true, false}) {
-    Workshop workshop(with_old_file);
+  for (const Writer writer : kWriters) {
+    Workshop workshop(writer);
     for (const int error : {EIO, ENOSPC})
       fail_every_call(workshop, Fault::kError, error);
   }
 }
 
 TEST_CASE("T14_writer_system_calls: every call from one on fails") {
-  Workshop workshop(true);
-  for (const int error : {EIO, ENOSPC})
-    fail_every_call(workshop, Fault::kErrorOnward, error);
+  for (const Writer writer : {Writer::kQuantizeOverOld, Writer::kSign}) {
+    Workshop workshop(writer);
+    for (const int error : {EIO, ENOSPC})
+      fail_every_call(workshop, Fault::kErrorOnward, error);
+  }
 }
 
 TEST_CASE("T14_writer_system_calls: any one call is interrupted or short, and goes on") {
-  Workshop workshop(true);
-  const int n_calls = count_calls(workshop);
-  for (const Fault fault : {Fault::kError, Fault::kShort}) {
-    for (int k = 0; k < n_calls; ++k) {
-      CAPTURE(k);
-      workshop.put_old_file();
-      CallGate gate;
-      gate.fault = fault;
-      gate.error = EINTR;
-      gate.k = k;
-      REQUIRE(workshop.quantize(gate) == FLEXQ_OK);
-      REQUIRE(workshop.has_new());
+  for (const Writer writer : {Writer::kQuantizeOverOld, Writer::kSign}) {
+    Workshop workshop(writer);
+    const int n_calls = count_calls(workshop);
+    for (const Fault fault : {Fault::kError, Fault::kShort}) {
+      for (int k = 0; k < n_calls; ++k) {
+        CAPTURE(k);
+        workshop.put_old_file();
+        CallGate gate;
+        gate.fault = fault;
+        gate.error = EINTR;
+        gate.k = k;
+        REQUIRE(workshop.write(gate) == FLEXQ_OK);
+        REQUIRE(workshop.has_new());
+      }
     }
   }
 }
 
 TEST_CASE("T14_writer_system_calls: every call is interrupted once and every transfer is short") {
-  Workshop workshop(true);
-  std::atomic<int> calls{0};
-  os::set_gate(
-      [](os::Call, void* user_data) {
-        if ((*static_cast<std::atomic<int>*>(user_data))++ % 2 == 0)
-          return os::Fault{.error = EINTR};
-        return os::Fault{.max_bytes = 100};
-      },
-      &calls);
-  const flexq_status status = workshop.quantize();
-  os::set_gate(nullptr, nullptr);
-  CHECK(status == FLEXQ_OK);
-  CHECK(workshop.has_new());
+  for (const Writer writer : kWriters) {
+    Workshop workshop(writer);
+    std::atomic<int> calls{0};
+    os::set_gate(
+        [](os::Call, void* user_data) {
+          if ((*static_cast<std::atomic<int>*>(user_data))++ % 2 == 0)
+            return os::Fault{.error = EINTR};
+          return os::Fault{.max_bytes = 100};
+        },
+        &calls);
+    const flexq_status status = workshop.write();
+    os::set_gate(nullptr, nullptr);
+    CHECK(status == FLEXQ_OK);
+    CHECK(workshop.has_new());
+  }
 }
 
 TEST_CASE("T14_writer_system_calls: the process is killed at any call") {
-  for (const bool with_old_file : {true, false}) {
-    Workshop workshop(with_old_file);
+  for (const Writer writer : kWriters) {
+    Workshop workshop(writer);
     const int n_calls = count_calls(workshop);
     for (int k = 0; k <= n_calls; ++k) {
       CAPTURE(k);
@@ -184,7 +205,7 @@ TEST_CASE("T14_writer_system_calls: the process is killed at any call") {
         CallGate gate;
         gate.fault = Fault::kKill;
         gate.k = k;
-        _exit(workshop.quantize(gate) == FLEXQ_OK ? 0 : 1);
+        _exit(workshop.write(gate) == FLEXQ_OK ? 0 : 1);
       }
       int exit_status = 0;
       REQUIRE(waitpid(child, &exit_status, 0) == child);

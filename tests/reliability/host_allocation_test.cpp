@@ -15,6 +15,7 @@
 #include "reliability/tiny_model.h"
 #include "support/synthetic_byte_level.h"
 #include "support/test_data.h"
+#include "support/test_keys.h"
 
 namespace flexq::test {
 namespace {
@@ -196,6 +197,59 @@ TEST_CASE("T11_host_allocation_failures: load") {
                  return std::string(info.policy) + std::to_string(info.n_vocab);
                },
                [&] { CHECK(model == nullptr); }, clean_up});
+}
+
+// Libraries count their memory, too: what libcrypto lacks must not look like a wrong signature.
+TEST_CASE("T11_host_allocation_failures: load of a signed bundle") {
+  const std::string& bytes = signed_tiny_model_bytes();
+  SourceHandle source;
+  BundleHandle bundle;
+  fail_every_allocation(
+      "load of a signed bundle",
+      {[&] {
+         flexq_status status = create(source, flexq_source_from_memory, bytes.data(),
+                                      static_cast<int64_t>(bytes.size()));
+         if (status == FLEXQ_OK)
+           status = flexq_source_require_key(source.get(), kTestPublicKey.data(),
+                                             static_cast<int64_t>(kTestPublicKey.size()));
+         if (status == FLEXQ_OK) status = create(bundle, flexq_bundle_open, source.get());
+         return status;
+       },
+       [&] {
+         std::string signer(64, '\0');
+         int64_t n_bytes = 0;
+         REQUIRE_OK(flexq_bundle_signer(bundle.get(), signer.data(), 64, &n_bytes));
+         return signer;
+       },
+       [&] { CHECK(bundle == nullptr); },
+       [&] {
+         bundle.reset();
+         source.reset();
+       }});
+}
+
+TEST_CASE("T11_host_allocation_failures: signing leaves the unsigned file") {
+  keep_temporaries_in_memory();
+  const TemporaryDirectory directory;
+  const std::string path = directory.file("model.flexq");
+  const auto put_unsigned = [&] { std::ofstream(path, std::ios::binary) << tiny_model_bytes(); };
+  const auto holds_only = [&](const std::string& bytes) {
+    const auto names = list_directory(directory.path());
+    return names.ok() && names->size() == 1 && read_file_bytes(path) == bytes;
+  };
+  signed_tiny_model_bytes();
+  put_unsigned();
+  fail_every_allocation("sign", {[&] {
+                                   return flexq_bundle_sign(
+                                       path.c_str(), kTestSecretKey.data(),
+                                       static_cast<int64_t>(kTestSecretKey.size()), 2, nullptr,
+                                       nullptr);
+                                 },
+                                 [&] {
+                                   CHECK(holds_only(signed_tiny_model_bytes()));
+                                   return std::string();
+                                 },
+                                 [&] { CHECK(holds_only(tiny_model_bytes())); }, put_unsigned});
 }
 
 TEST_CASE("T11_host_allocation_failures: load of a checkpoint, plan, inspect and verify") {

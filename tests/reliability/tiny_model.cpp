@@ -11,6 +11,7 @@
 
 #include "quantize/precision_policy.h"
 #include "support/test_data.h"
+#include "support/test_keys.h"
 
 namespace flexq::test {
 namespace {
@@ -55,6 +56,18 @@ const std::string& tiny_model_bytes(const std::string& policy) {
   static std::map<std::string, std::string> bundles;
   std::string& bytes = bundles[policy];
   if (bytes.empty()) bytes = quantize_tiny(policy);
+  return bytes;
+}
+
+const std::string& signed_tiny_model_bytes() {
+  static const std::string bytes = [] {
+    const TemporaryDirectory directory;
+    const std::string path = directory.file("tiny.flexq");
+    std::ofstream(path, std::ios::binary) << tiny_model_bytes();
+    REQUIRE_OK(flexq_bundle_sign(path.c_str(), kTestSecretKey.data(),
+                                 static_cast<int64_t>(kTestSecretKey.size()), 1, nullptr, nullptr));
+    return read_file_bytes(path);
+  }();
   return bytes;
 }
 

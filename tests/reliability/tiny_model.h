@@ -33,6 +33,9 @@ std::string write_tiny_checkpoint(const std::string& parent);
 // The bundle of write_tiny_checkpoint() under a policy.
 const std::string& tiny_model_bytes(const std::string& policy = "flexq");
 
+// The same, policy "flexq", signed with kTestSecretKey.
+const std::string& signed_tiny_model_bytes();
+
 std::string read_file_bytes(const std::string& path);
 
 SourceHandle source_of(const std::string& bytes);

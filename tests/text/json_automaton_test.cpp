@@ -38,8 +38,7 @@ class RandomDocument {
   explicit RandomDocument(uint64_t seed) : random_(seed) {}
 
   std::string make() {
-    text_.clear();
-    space();
+    text_ = one_of({"", " ", "\n", "\n\n\t"});
     object(0);
     return text_;
   }
@@ -52,10 +51,8 @@ class RandomDocument {
     return choices[below(n)];
   }
 
-  void space() {
-    while (chance(4))
-      text_ += one_of({" ", "\n", "\r", "\t"});
-  }
+  // Within a container, so that a line may be indented.
+  void space() { text_ += one_of({"", "", "", " ", "\t", "\n", "\r\n", "\n  \t ", "\n\n "}); }
 
   void object(int depth) {
     text_ += '{';
@@ -65,15 +62,19 @@ class RandomDocument {
       space();
       text_ += ':';
       value(depth);
-      if (i + 1 < n) text_ += ',', space();
+      if (i + 1 < n) {
+        text_ += ',';
+        space();
+      }
     }
     text_ += '}';
   }
 
   void array(int depth) {
     text_ += '[';
-    space();
-    for (size_t n = below(4), i = 0; i < n; ++i) {
+    const size_t n = below(4);
+    if (n == 0) space();
+    for (size_t i = 0; i < n; ++i) {
       value(depth);
       if (i + 1 < n) text_ += ',';
     }
@@ -139,7 +140,7 @@ class RandomDocument {
 // The reasons for which a valid object may be refused, seen without the automaton.
 bool is_beyond_limits(std::string_view text) {
   bool in_string = false;
-  int depth = 0, n_digits = 0, n_exponent = 0;
+  int depth = 0, n_digits = 0, n_exponent = 0, n_breaks = 0, n_blanks = 0;
   bool in_exponent = false;
   for (size_t i = 0; i < text.size(); ++i) {
     const char byte = text[i];
@@ -154,6 +155,12 @@ bool is_beyond_limits(std::string_view text) {
       continue;
     }
     if (byte == '"') in_string = true;
+    const bool is_break = byte == '\n' || byte == '\r';
+    const bool is_blank = byte == ' ' || byte == '\t';
+    if (is_break && (n_blanks > 0 || ++n_breaks > JsonAutomaton::kMaxLineBreaks)) return true;
+    if (is_blank && ++n_blanks > (n_breaks == 0 || depth == 0 ? 1 : depth < 15 ? 4 * depth : 60))
+      return true;
+    if (!is_break && !is_blank) n_breaks = n_blanks = 0;
     if (byte == '{' || byte == '[') ++depth;
     if (byte == '}' || byte == ']') --depth;
     if (depth > JsonAutomaton::kMaxDepth) return true;
@@ -267,7 +274,7 @@ TEST_CASE("JSON automaton: every change of one byte gets the verdict of nlohmann
 
 TEST_CASE("JSON automaton: texts at the borders of the grammar") {
   for (const char* text :
-       {"{}", " \t\r\n{ }", "{\"\":0}", "{\"a\":-0.0e-00}", "{\"a\":[[],{},\"\",null]}",
+       {"{}", "\r\n\t{ }", "{\"\":0}", "{\"a\":-0.0e-00}", "{\"a\":[[],{},\"\",null]}",
         "{\"\\uD7FF\":\"\\uE000\"}", "{\"a\":1,\"a\":2}"}) {
     CAPTURE(std::string(text));
     CHECK(accepts(text));
@@ -314,11 +321,14 @@ TEST_CASE("JSON automaton: texts at the borders of the grammar") {
   }
   // Stricter than the RFC, on purpose.
   CHECK_FALSE(accepts("{} "));
+  CHECK_FALSE(accepts("  {}"));
+  CHECK_FALSE(accepts("{ \n}"));
+  CHECK_FALSE(accepts("{\n\n\n}"));
   CHECK_FALSE(accepts("{\"\\uD83D\\uDE00\":1}"));
   CHECK_FALSE(accepts("{\"\\udfff\":1}"));
 }
 
-TEST_CASE("JSON automaton: limits of nesting and numbers") {
+TEST_CASE("JSON automaton: limits of nesting, indentation and numbers") {
   const auto nested = [](int n_arrays) {
     return "{\"a\":" + std::string(static_cast<size_t>(n_arrays), '[') +
            std::string(static_cast<size_t>(n_arrays), ']') + "}";
@@ -330,6 +340,16 @@ TEST_CASE("JSON automaton: limits of nesting and numbers") {
     objects += "{\"\":";
   CHECK(accepts(objects + "{}" + std::string(JsonAutomaton::kMaxDepth - 1, '}')));
   CHECK_FALSE(after(objects + "{\"\":{"));
+
+  const auto indented = [&](size_t depth, size_t n_blanks) {
+    return std::string("{\"a\":") + std::string(depth - 1, '[') + '\n' +
+           std::string(n_blanks, ' ') + std::string(depth - 1, ']') + '}';
+  };
+  for (const size_t depth : {2, 3, 14, 15, 16, 64}) {
+    const size_t most = std::min<size_t>(4 * depth, 60);
+    CHECK(accepts(indented(depth, most)));
+    CHECK_FALSE(accepts(indented(depth, most + 1)));
+  }
 
   const std::string digits(JsonAutomaton::kMaxNumberDigits, '9');
   CHECK(accepts("{\"a\":" + digits + "e99}"));

@@ -3,8 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include "base/base64.h"
 #include "support/synthetic_byte_level.h"
-#include "text/base64.h"
 #include "text/byte_alphabet.h"
 #include "text/damage.h"
 #include "text/llama3_tokens.h"

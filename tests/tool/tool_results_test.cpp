@@ -252,8 +252,8 @@ TEST_CASE("quantize, inspect and verify") {
   CHECK(quantized["bits_per_weight"] < 9.0);
 
   const Json inspected = run_json({"inspect", bundle});
-  for (const char* key : {"format_version", "architecture", "quantization", "size_bytes",
-                          "bits_per_weight", "tokenizer", "provenance"}) {
+  for (const char* key : {"format_version", "signature", "architecture", "quantization",
+                          "size_bytes", "bits_per_weight", "tokenizer", "provenance"}) {
     CAPTURE(key);
     CHECK(inspected.contains(key));
   }
@@ -267,7 +267,8 @@ TEST_CASE("quantize, inspect and verify") {
   CHECK(layers.out.find("layers.4.mlp.down_proj") != std::string::npos);
 
   const Json verified = run_json({"verify", bundle, "--threads", "2"});
-  CHECK(keys_of(verified) == std::vector<std::string>{"bytes", "ok", "seconds"});
+  CHECK(keys_of(verified) == std::vector<std::string>{"bytes", "key_id", "ok", "seconds"});
+  CHECK(verified["key_id"].is_null());
   CHECK(verified["ok"] == true);
   CHECK(verified["bytes"] == size);
   CHECK(run_tool({"verify", bundle}).out.find(": ok, ") != std::string::npos);

@@ -10,6 +10,7 @@ namespace {
 const std::vector<std::vector<std::string>> kCommands = {{"quantize"},
                                                          {"inspect"},
                                                          {"verify"},
+                                                         {"sign"},
                                                          {"run"},
                                                          {"chat"},
                                                          {"tokenize"},

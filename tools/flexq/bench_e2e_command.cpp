@@ -203,7 +203,7 @@ std::string shape_name(const std::string& path) {
 int open_subjects(const BenchCommand& command, std::vector<Subject>& subjects) {
   for (const std::string& path : command.models) {
     Source source;
-    if (const int code = open_source(path, source); code != kExitOk) return code;
+    if (const int code = open_source(path, command.common, source); code != kExitOk) return code;
     subjects.push_back({path, shape_name(path), std::move(source)});
   }
   for (const std::string& shape : command.shapes) {

@@ -68,6 +68,7 @@ void add_chat_command(CLI::App& parent, Work& selected) {
       ->check(integer_from(0, INT64_MAX / 1000000));
   add_sampling_options(*app, run);
   add_common_options(*app, run.common);
+  add_public_key_option(*app, run.common);
   app->footer(
       "Reads one message per line from standard input. /reset begins a new conversation, /exit or\n"
       "the end of the input ends the program. Ctrl-C ends an answer, between answers the program.\n"

@@ -75,6 +75,7 @@ void add_choice_command(CLI::App& parent, Work& selected) {
                 "Also give each choice's log-probability, question by question");
   add_kv_type_option(*app, command->kv_type);
   add_common_options(*app, command->common);
+  add_public_key_option(*app, command->common);
   app->footer(
       "Scored as in the lm-evaluation-harness, without examples in the context: a choice's score\n"
       "is the sum of its tokens' log-probabilities behind the question; acc counts the highest\n"

@@ -9,6 +9,7 @@ namespace flexq_tool {
 void add_quantize_command(CLI::App& parent, Work& selected);
 void add_inspect_command(CLI::App& parent, Work& selected);
 void add_verify_command(CLI::App& parent, Work& selected);
+void add_sign_command(CLI::App& parent, Work& selected);
 void add_run_command(CLI::App& parent, Work& selected);
 void add_chat_command(CLI::App& parent, Work& selected);
 void add_tokenize_command(CLI::App& parent, Work& selected);

@@ -197,6 +197,7 @@ void add_compare_command(CLI::App& parent, Work& selected) {
   add_choice_options(*app, command->choice, false);
   add_kv_type_option(*app, command->kv_type);
   add_common_options(*app, command->common);
+  add_public_key_option(*app, command->common);
   app->footer(
       "On a text, cut into windows as by flexq eval perplexity: both perplexities; the mean over\n"
       "its tokens of the KL divergence KL(A || B) between the predictions, in nats; how often the\n"

@@ -46,6 +46,7 @@ int run_tool(int argc, char** argv) {
   add_quantize_command(app, selected);
   add_inspect_command(app, selected);
   add_verify_command(app, selected);
+  add_sign_command(app, selected);
   add_run_command(app, selected);
   add_chat_command(app, selected);
   add_tokenize_command(app, selected);

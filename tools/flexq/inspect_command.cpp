@@ -128,7 +128,8 @@ std::string measured_text(const Json& bundle) {
 
 int inspect(const InspectCommand& command) {
   Bundle bundle;
-  if (const int code = open_bundle(command.bundle, bundle); code != kExitOk) return code;
+  if (const int code = open_bundle(command.bundle, command.common, bundle); code != kExitOk)
+    return code;
   std::string text;
   if (const int code = read_bundle_json(command.bundle, bundle, text); code != kExitOk) return code;
   if (command.common.json) return print(text + "\n");
@@ -151,12 +152,14 @@ void add_inspect_command(CLI::App& parent, Work& selected) {
   app->add_flag("--layers", command->all_layers,
                 "One row for every layer, not for every kind of layer");
   add_common_options(*app, command->common);
+  add_public_key_option(*app, command->common);
   app->footer(
       "Checks the bundle's directory; flexq verify checks the weights too.\n"
       "Examples:\n"
       "  flexq inspect llama-2-7b.flexq\n"
       "  flexq inspect llama-2-7b.flexq --json\n"
-      "JSON: {\"format_version\", \"architecture\", \"quantization\", \"size_bytes\",\n"
+      "JSON: {\"format_version\", \"signature\", \"architecture\", \"quantization\", "
+      "\"size_bytes\",\n"
       "\"bits_per_weight\", \"tokenizer\", \"provenance\"}; provenance has the calibration's "
       "figures\n"
       "for every layer and policy, where there was one");

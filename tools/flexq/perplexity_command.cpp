@@ -101,6 +101,7 @@ void add_perplexity_command(CLI::App& parent, Work& selected) {
   add_kv_type_option(*app, command->kv_type);
   app->add_flag("--per-window", command->per_window, "Also give each window's mean NLL");
   add_common_options(*app, command->common);
+  add_public_key_option(*app, command->common);
   app->footer(
       "The text is tokenized whole with one BOS and cut into consecutive windows, each computed\n"
       "from an empty cache; the tail is dropped. Ctrl-C ends the command after the window that\n"

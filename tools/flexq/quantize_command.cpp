@@ -53,7 +53,8 @@ int set_calibration(const QuantizeCommand& command, const QuantizeOptions& optio
 // Prints what the new bundle says about itself.
 int print_summary(const QuantizeCommand& command, double seconds) {
   Bundle bundle;
-  if (const int code = open_bundle(command.output, bundle); code != kExitOk) return code;
+  if (const int code = open_bundle(command.output, command.common, bundle); code != kExitOk)
+    return code;
   std::string text;
   if (const int code = read_bundle_json(command.output, bundle, text); code != kExitOk) return code;
   const auto json = nlohmann::json::parse(text, nullptr, false);

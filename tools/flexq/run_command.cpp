@@ -206,6 +206,7 @@ void add_run_command(CLI::App& parent, Work& selected) {
   CLI::Option* echo = app->add_flag("--echo", command->echo, "Print the prompt in front");
   app->add_flag("--stats", command->stats, "Speed and memory on standard error");
   add_common_options(*app, command->common);
+  add_public_key_option(*app, command->common);
   json_only->needs(app->get_option("--json"));
   echo->excludes(app->get_option("--json"));
   app->footer(

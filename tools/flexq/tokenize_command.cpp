@@ -44,7 +44,8 @@ int tokenize(const TokenizeCommand& command) {
     if (const int code = read_input(command.file, text); code != kExitOk) return code;
   }
   Source source;
-  if (const int code = open_source(command.model, source); code != kExitOk) return code;
+  if (const int code = open_source(command.model, command.common, source); code != kExitOk)
+    return code;
   Tokenizer tokenizer;
   flexq_status status = flexq_tokenizer_open(source.get(), Out(tokenizer));
   if (status != FLEXQ_OK) return report_failure(command.model, status);
@@ -73,6 +74,7 @@ void add_tokenize_command(CLI::App& parent, Work& selected) {
   app->add_flag("--parse-special", command->parse_special,
                 "Read names of control tokens such as <s> in the text as the tokens");
   add_common_options(*app, command->common);
+  add_public_key_option(*app, command->common);
   app->footer(
       "Examples:\n"
       "  flexq tokenize llama-2-7b.flexq --text \"Hello world\"\n"

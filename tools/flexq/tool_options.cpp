@@ -2,10 +2,27 @@
 
 #include <charconv>
 
+#include "file_input.h"
 #include "progress_bar.h"
 #include "terminal_output.h"
 
 namespace flexq_tool {
+namespace {
+
+using BundleText = flexq_status (*)(const flexq_bundle*, char*, int64_t, int64_t*);
+
+int read_text(BundleText read, const std::string& path, const Bundle& bundle, std::string& text) {
+  int64_t n_bytes = 0;
+  flexq_status status = read(bundle.get(), nullptr, 0, &n_bytes);
+  text.resize(static_cast<size_t>(n_bytes));
+  if (status == FLEXQ_ERROR_BUFFER_TOO_SMALL) {
+    status = read(bundle.get(), text.data(), n_bytes, &n_bytes);
+  }
+  return status == FLEXQ_OK ? kExitOk : report_failure(path, status);
+}
+
+}  // namespace
+
 int make_model_options(const CommonOptions& common, ModelOptions& options) {
   if (const flexq_status status = flexq_model_options_create(Out(options)); status != FLEXQ_OK) {
     return report_failure("model options", status);
@@ -69,6 +86,13 @@ void add_common_options(CLI::App& command, CommonOptions& options) {
       ->type_name("ID");
 }
 
+void add_public_key_option(CLI::App& command, CommonOptions& options) {
+  command
+      .add_option("--public-key", options.public_key_file,
+                  "Ed25519 public key in PEM: take only a bundle that is signed with it")
+      ->type_name("FILE");
+}
+
 void add_kernels_option(CLI::App& command, CommonOptions& options) {
   command
       .add_option("--kernels", options.cpu_kernels,
@@ -92,14 +116,19 @@ void add_kv_type_option(CLI::App& command, std::string& kv_type) {
       ->type_name("TYPE");
 }
 
-int open_source(const std::string& path, Source& source) {
-  const flexq_status status = flexq_source_open(path.c_str(), Out(source));
-  return status == FLEXQ_OK ? kExitOk : report_failure(path, status);
+int open_source(const std::string& path, const CommonOptions& common, Source& source) {
+  flexq_status status = flexq_source_open(path.c_str(), Out(source));
+  if (status != FLEXQ_OK) return report_failure(path, status);
+  if (common.public_key_file.empty()) return kExitOk;
+  std::string pem;
+  if (const int code = read_input(common.public_key_file, pem); code != kExitOk) return code;
+  status = flexq_source_require_key(source.get(), pem.data(), static_cast<int64_t>(pem.size()));
+  return status == FLEXQ_OK ? kExitOk : report_failure(common.public_key_file, status);
 }
 
 int load_model(const std::string& path, const CommonOptions& common, Model& model) {
   Source source;
-  if (const int code = open_source(path, source); code != kExitOk) return code;
+  if (const int code = open_source(path, common, source); code != kExitOk) return code;
   return load_model(source, path, common, model);
 }
 
@@ -122,21 +151,19 @@ int make_context_options(const std::string& kv_type, ContextOptions& options) {
              : report_usage("--kv-type");
 }
 
-int open_bundle(const std::string& path, Bundle& bundle) {
+int open_bundle(const std::string& path, const CommonOptions& common, Bundle& bundle) {
   Source source;
-  if (const int code = open_source(path, source); code != kExitOk) return code;
+  if (const int code = open_source(path, common, source); code != kExitOk) return code;
   const flexq_status status = flexq_bundle_open(source.get(), Out(bundle));
   return status == FLEXQ_OK ? kExitOk : report_failure(path, status);
 }
 
 int read_bundle_json(const std::string& path, const Bundle& bundle, std::string& json) {
-  int64_t n_bytes = 0;
-  flexq_status status = flexq_bundle_json(bundle.get(), nullptr, 0, &n_bytes);
-  if (status == FLEXQ_ERROR_BUFFER_TOO_SMALL) {
-    json.resize(static_cast<size_t>(n_bytes));
-    status = flexq_bundle_json(bundle.get(), json.data(), n_bytes, &n_bytes);
-  }
-  return status == FLEXQ_OK ? kExitOk : report_failure(path, status);
+  return read_text(flexq_bundle_json, path, bundle, json);
+}
+
+int read_signer(const std::string& path, const Bundle& bundle, std::string& key_id) {
+  return read_text(flexq_bundle_signer, path, bundle, key_id);
 }
 
 }  // namespace flexq_tool

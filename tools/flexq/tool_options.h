@@ -1,4 +1,5 @@
-// What commands share: the options --json, --threads and --device, loading a model, --kv-type.
+// What commands share: the options --json, --threads, --device and --public-key, loading a model,
+// --kv-type.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -17,6 +18,7 @@ struct CommonOptions {
   std::string device = "auto";
   std::string cpu_kernels = "auto";   // where add_kernels_option was called
   std::string cuda_kernels = "auto";  // likewise
+  std::string public_key_file;        // where add_public_key_option was called; empty: none
 };
 
 // The work of the command that the command line asked for; returns an exit code.
@@ -47,6 +49,9 @@ void add_threads_option(CLI::App& command, CommonOptions& options);
 // --kernels and --cuda-kernels, for measurements of one kernel set.
 void add_kernels_option(CLI::App& command, CommonOptions& options);
 
+// --public-key, for commands that open bundles.
+void add_public_key_option(CLI::App& command, CommonOptions& options);
+
 // --kv-type.
 void add_kv_type_option(CLI::App& command, std::string& kv_type);
 
@@ -54,8 +59,8 @@ void add_kv_type_option(CLI::App& command, std::string& kv_type);
 // all functions here: failures are reported; returns an exit code.
 int make_model_options(const CommonOptions& common, ModelOptions& options);
 
-// Opens a source.
-int open_source(const std::string& path, Source& source);
+// Opens a source, which --public-key holds for.
+int open_source(const std::string& path, const CommonOptions& options, Source& source);
 
 // Loads a bundle or a checkpoint folder with a progress bar.
 int load_model(const std::string& path, const CommonOptions& options, Model& model);
@@ -68,9 +73,12 @@ int load_model(const Source& source, const std::string& name, const CommonOption
 int make_context_options(const std::string& kv_type, ContextOptions& options);
 
 // Opens a bundle and checks its directory.
-int open_bundle(const std::string& path, Bundle& bundle);
+int open_bundle(const std::string& path, const CommonOptions& options, Bundle& bundle);
 
 // flexq_bundle_json.
 int read_bundle_json(const std::string& path, const Bundle& bundle, std::string& json);
+
+// flexq_bundle_signer; empty for an unsigned bundle.
+int read_signer(const std::string& path, const Bundle& bundle, std::string& key_id);
 
 }  // namespace flexq_tool

@@ -17,7 +17,8 @@ struct VerifyCommand {
 int verify(const VerifyCommand& command) {
   const auto begin = std::chrono::steady_clock::now();
   Bundle bundle;
-  if (const int code = open_bundle(command.bundle, bundle); code != kExitOk) return code;
+  if (const int code = open_bundle(command.bundle, command.common, bundle); code != kExitOk)
+    return code;
   {
     ProgressBar progress("verifying");
     const flexq_status status = flexq_bundle_verify(bundle.get(), command.common.n_threads,
@@ -27,27 +28,38 @@ int verify(const VerifyCommand& command) {
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;
   std::string text;
   if (const int code = read_bundle_json(command.bundle, bundle, text); code != kExitOk) return code;
+  std::string key_id;
+  if (const int code = read_signer(command.bundle, bundle, key_id); code != kExitOk) return code;
   const int64_t n_bytes =
       nlohmann::json::parse(text, nullptr, false).value("size_bytes", int64_t{0});
   if (command.common.json) {
-    return print_json({{"ok", true}, {"bytes", n_bytes}, {"seconds", elapsed.count()}});
+    nlohmann::ordered_json result = {
+        {"ok", true}, {"bytes", n_bytes}, {"key_id", nullptr}, {"seconds", elapsed.count()}};
+    if (!key_id.empty()) result["key_id"] = key_id;
+    return print_json(result);
   }
   return print(one_line(command.bundle) + ": ok, " + format_bytes(n_bytes) + " verified in " +
-               fixed(elapsed.count(), 2) + " s\n");
+               fixed(elapsed.count(), 2) + " s, " +
+               (key_id.empty() ? "unsigned" : "signed with the key " + key_id) + "\n");
 }
 
 }  // namespace
 
 void add_verify_command(CLI::App& parent, Work& selected) {
   auto command = std::make_shared<VerifyCommand>();
-  CLI::App* app =
-      parent.add_subcommand("verify", "Check every byte of a bundle: hashes, padding, values");
+  CLI::App* app = parent.add_subcommand(
+      "verify", "Check every byte of a bundle: hashes, signature, padding, values");
   app->add_option("MODEL", command->bundle, "Bundle (*.flexq)")->required()->type_name("");
   add_common_options(*app, command->common);
+  add_public_key_option(*app, command->common);
   app->footer(
-      "Example:\n"
+      "Anybody can sign with a key of his own: whose the signature is, only --public-key tells.\n"
+      "Examples:\n"
       "  flexq verify llama-2-7b.flexq\n"
-      "JSON: {\"ok\": true, \"bytes\", \"seconds\"}; a bad bundle is an error with exit code 1");
+      "  flexq verify llama-2-7b.flexq --public-key public.pem\n"
+      "JSON: {\"ok\": true, \"bytes\", \"key_id\" (null: unsigned), \"seconds\"}; a bad bundle is "
+      "an\n"
+      "error with exit code 1");
   app->callback([command, &selected] { selected = [command] { return verify(*command); }; });
 }
 

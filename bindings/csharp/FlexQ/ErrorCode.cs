@@ -46,6 +46,9 @@ namespace FlexQ
         /// <summary>A declared size beyond the documented limits.</summary>
         LimitExceeded = FlexqNative.FLEXQ_ERROR_LIMIT_EXCEEDED,
 
+        /// <summary>A signature that does not fit, or none by the key that was required.</summary>
+        Signature = FlexqNative.FLEXQ_ERROR_SIGNATURE,
+
         /// <summary>Cancelled by a Cancel call or a progress callback.</summary>
         Cancelled = FlexqNative.FLEXQ_ERROR_CANCELLED,
 

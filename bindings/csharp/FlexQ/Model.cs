@@ -50,8 +50,9 @@ namespace FlexQ
         /// <param name="options">Null: the defaults.</param>
         /// <returns>A model to be disposed by the caller.</returns>
         /// <exception cref="FlexqException">NotFound, IO, Corrupt, UnsupportedVersion,
-        /// UnsupportedModel, LimitExceeded, NonFinite, OutOfMemory, NoDevice, DeviceUnsupported,
-        /// DeviceLost, Cancelled (by the progress callback), or what an option says.</exception>
+        /// UnsupportedModel, LimitExceeded, Signature, NonFinite, OutOfMemory, NoDevice,
+        /// DeviceUnsupported, DeviceLost, Cancelled (by the progress callback), or what an option
+        /// says.</exception>
         public static Model Load(Source source, ModelOptions options = null)
         {
             return Load(source, options, CancellationToken.None);

@@ -130,6 +130,23 @@ namespace FlexQ
             }
         }
 
+        /// <summary>From now on only a bundle that is signed with this key is taken from the
+        /// source: whatever opens it fails with Signature for an unsigned bundle, another key or a
+        /// signature that does not fit, before anything of its directory is parsed, and for
+        /// checkpoints and synthetic weights, which carry no signature. A second call replaces the
+        /// key. Not while another thread uses the source.</summary>
+        /// <param name="publicKey">An ed25519 public key in PEM, as "openssl pkey -pubout" writes
+        /// it.</param>
+        /// <exception cref="FlexqException">InvalidArgument.</exception>
+        public void RequireKey(string publicKey)
+        {
+            byte[] pem = Utf8.Text(publicKey, nameof(publicKey));
+            using (NativeHandle.Lease lease = Handle.Acquire())
+            {
+                FlexqNative.flexq_source_require_key(lease.Pointer, pem, pem.Length);
+            }
+        }
+
         /// <summary>Lets no new call in; frees when the last call that uses it has ended. Twice is
         /// once.</summary>
         public void Dispose()

@@ -140,6 +140,7 @@ namespace FlexQ.Tests
             Closed("Source", () => Model.Plan(source));
             Closed("Source", () => Tokenizer.Open(source));
             Closed("Source", () => Bundle.Open(source));
+            Closed("Source", () => source.RequireKey(""));
             Closed("Model", () => Evaluation.Perplexity(model, "text", 16));
             Closed("Model", () => Evaluation.Compare(Shared.Stories, model, "text", 16));
             Closed("Questions", () => Evaluation.Choices(Shared.Stories, questions));

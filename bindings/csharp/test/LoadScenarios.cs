@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Text;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -216,6 +217,82 @@ namespace FlexQ.Tests
                 Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "temperature",
                     () => context.CreateGenerator(new GeneratorOptions { Sampling = sampling }),
                     "a negative temperature");
+            }
+        }
+
+        [Scenario("signatures")]
+        private static void Signatures()
+        {
+            // Of tests/support/test_keys.h: the secret key 1, 2, 3 .. 32.
+            byte[] secretKey = Encoding.ASCII.GetBytes("-----BEGIN PRIVATE KEY-----\n"
+                + "MC4CAQAwBQYDK2VwBCIEIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g\n"
+                + "-----END PRIVATE KEY-----\n");
+            const string PublicKey = "-----BEGIN PUBLIC KEY-----\n"
+                + "MCowBQYDK2VwAyEAebVWLo/mVPlAeLES6KmLp5AfhTrmlb7X4OORC60ElmQ=\n"
+                + "-----END PUBLIC KEY-----\n";
+            const string OtherKey = "-----BEGIN PUBLIC KEY-----\n"
+                + "MCowBQYDK2VwAyEAP8tC6x2WsPHIIj0ReDGUPg45+t0zK237PQyIUMMxsDg=\n"
+                + "-----END PUBLIC KEY-----\n";
+            const string KeyId = "79b5562e8fe654f94078b112e8a98ba7901f853ae695bed7e0e3910bad049664";
+            string path = Path.GetTempFileName();
+            try
+            {
+                File.Copy(Settings.Stories, path, overwrite: true);
+                using (Source source = Source.Open(path))
+                {
+                    using (Bundle bundle = Bundle.Open(source))
+                    {
+                        Check.Equal(null, bundle.Signer(), "signer of an unsigned bundle");
+                    }
+                    source.RequireKey(PublicKey);
+                    Check.Fails(ErrorCode.Signature, "SIGNATURE", KeyId,
+                        () => Model.Load(source), "an unsigned bundle");
+                    Check.Fails(ErrorCode.Cancelled, "CANCELLED", "",
+                        () => Bundle.Sign(path, secretKey, 1, (done, total) => false),
+                        "a signing that its progress callback stops");
+                    long lastDone = 0;
+                    long lastTotal = -1;
+                    Bundle.Sign(path, secretKey, 0, (done, total) =>
+                    {
+                        lastDone = done;
+                        lastTotal = total;
+                        return true;
+                    });
+                    Check.Equal(lastTotal, lastDone, "progress at the end");
+                    Check.True(lastDone > new FileInfo(path).Length, "checked and copied");
+                    Model.Load(source).Dispose();
+                    Tokenizer.Open(source).Dispose();
+                    using (Bundle bundle = Bundle.Open(source))
+                    {
+                        Check.Equal(KeyId, bundle.Signer(), "signer");
+                        Check.Contains(KeyId, bundle.Json(), "the signer in the JSON");
+                    }
+                    source.RequireKey(OtherKey);
+                    Check.Fails(ErrorCode.Signature, "SIGNATURE", KeyId,
+                        () => Model.Load(source), "a load with another key");
+                    Check.Fails(ErrorCode.Signature, "SIGNATURE", KeyId,
+                        () => Model.Plan(source), "a plan with another key");
+                    Check.Fails(ErrorCode.Signature, "SIGNATURE", KeyId,
+                        () => Tokenizer.Open(source), "a tokenizer with another key");
+                    Check.Fails(ErrorCode.Signature, "SIGNATURE", KeyId,
+                        () => Bundle.Open(source), "a bundle with another key");
+                    Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "PUBLIC KEY",
+                        () => source.RequireKey("no key"), "no key");
+                }
+                using (Source checkpoint = Source.Open(
+                    Path.Combine(Settings.SourceTree, "samples/data/stories260k")))
+                {
+                    checkpoint.RequireKey(PublicKey);
+                    Check.Fails(ErrorCode.Signature, "SIGNATURE", "no signature",
+                        () => Model.Load(checkpoint), "a checkpoint");
+                }
+                Check.Fails(ErrorCode.InvalidArgument, "INVALID_ARGUMENT", "PUBLIC KEY",
+                    () => Bundle.Sign(path, Encoding.ASCII.GetBytes(PublicKey)),
+                    "a public key that signs");
+            }
+            finally
+            {
+                File.Delete(path);
             }
         }
 

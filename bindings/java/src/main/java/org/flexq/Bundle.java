@@ -1,5 +1,7 @@
 package org.flexq;
 
+import java.nio.ByteBuffer;
+import java.nio.file.Path;
 import org.flexq.internal.Callback;
 import org.flexq.internal.FlexqNative;
 import org.flexq.internal.Utf8;
@@ -7,6 +9,7 @@ import org.flexq.internal.Utf8;
 /** An opened bundle: directory verified, weights not read. Thread-safe. */
 public final class Bundle implements AutoCloseable {
   private static final int LIKELY_BYTES = 4096;
+  private static final int SIGNER_DIGITS = 64;
 
   private final NativeHandle handle;
   private final Source source;
@@ -35,8 +38,9 @@ public final class Bundle implements AutoCloseable {
   }
 
   /**
-   * What the bundle says: format_version, architecture, quantization (policy, group_size, layers),
-   * size_bytes, bits_per_weight, tokenizer, provenance; flexq.h says more of it.
+   * What the bundle says: format_version, signature, architecture, quantization (policy,
+   * group_size, layers), size_bytes, bits_per_weight, tokenizer, provenance; flexq.h says more of
+   * it.
    *
    * @return one JSON object
    */
@@ -66,6 +70,53 @@ public final class Bundle implements AutoCloseable {
                   bundle.address, nThreads, progress.isSet(), progress.userData()));
     } catch (FlexqException e) {
       throw source.explain(e);
+    }
+  }
+
+  /**
+   * Who signed the bundle. Opening has checked that the signature fits this key, but anybody can
+   * sign with a key of his own: whose it is, {@link Source#requireKey} checks.
+   *
+   * @return the public key as 64 hexadecimal digits; null for an unsigned bundle
+   */
+  public String signer() {
+    try (NativeHandle.Use bundle = handle.use()) {
+      byte[] digits =
+          Buffers.bytes(
+              SIGNER_DIGITS,
+              (bytes, length) -> FlexqNative.flexq_bundle_signer(bundle.address, bytes, length));
+      return digits.length == 0 ? null : Utf8.string(digits);
+    }
+  }
+
+  /**
+   * Signs the bundle in a file, or signs it again. All of it is checked first. The signed copy
+   * replaces the file when complete; on any error what was there is untouched.
+   *
+   * @param bundle the file
+   * @param secretKey an ed25519 secret key in PEM, not encrypted, as {@code openssl genpkey
+   *     -algorithm ed25519} writes it; no copy is kept, and the caller overwrites the array
+   * @param nThreads 0: every processor
+   * @param listener counts stored bytes checked, then bytes copied; may be null
+   * @throws FlexqException INVALID_ARGUMENT (the key, or a folder), NOT_FOUND, IO, NO_SPACE,
+   *     CANCELLED, OUT_OF_MEMORY; as {@link Model#load(Source, ModelOptions)} for a bundle that
+   *     would not load
+   */
+  public static void sign(
+      Path bundle, byte[] secretKey, int nThreads, ProgressListener listener) {
+    byte[] path = Utf8.zeroTerminated(bundle.toString());
+    // Outside of the heap, where the collector makes no copies.
+    ByteBuffer pem = Utf8.direct(secretKey);
+    try {
+      Callbacks.run(
+          Callbacks.progress(listener),
+          progress ->
+              FlexqNative.flexq_bundle_sign(
+                  path, pem, nThreads, progress.isSet(), progress.userData()));
+    } finally {
+      for (int i = 0; i < pem.capacity(); i++) {
+        pem.put(i, (byte) 0);
+      }
     }
   }
 

@@ -51,6 +51,9 @@ public final class FlexqException extends RuntimeException {
   /** A declared size beyond the documented limits. */
   public static final int LIMIT_EXCEEDED = FlexqNativeConstants.FLEXQ_ERROR_LIMIT_EXCEEDED;
 
+  /** A signature that does not fit, or none by the key that was required. */
+  public static final int SIGNATURE = FlexqNativeConstants.FLEXQ_ERROR_SIGNATURE;
+
   /** The operation was cancelled. */
   public static final int CANCELLED = FlexqNativeConstants.FLEXQ_ERROR_CANCELLED;
 

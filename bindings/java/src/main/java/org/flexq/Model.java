@@ -54,8 +54,8 @@ public final class Model implements AutoCloseable {
    * @param options null: the defaults
    * @return the model, to be closed
    * @throws FlexqException NOT_FOUND, IO, CORRUPT, UNSUPPORTED_VERSION, UNSUPPORTED_MODEL,
-   *     LIMIT_EXCEEDED, NON_FINITE, OUT_OF_MEMORY, NO_DEVICE, DEVICE_UNSUPPORTED, DEVICE_LOST,
-   *     CANCELLED; UNKNOWN_OPTION, UNSUPPORTED_VALUE, INVALID_ARGUMENT for the options
+   *     LIMIT_EXCEEDED, SIGNATURE, NON_FINITE, OUT_OF_MEMORY, NO_DEVICE, DEVICE_UNSUPPORTED,
+   *     DEVICE_LOST, CANCELLED; UNKNOWN_OPTION, UNSUPPORTED_VALUE, INVALID_ARGUMENT for the options
    */
   public static Model load(Source source, ModelOptions options) {
     Callback callback = Callbacks.progress(options == null ? null : options.progress());

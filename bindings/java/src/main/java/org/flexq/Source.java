@@ -105,6 +105,25 @@ public final class Source implements AutoCloseable {
     }
   }
 
+  /**
+   * From now on only a bundle that is signed with this key is taken from the source: whatever
+   * opens it throws SIGNATURE for an unsigned bundle, another key or a signature that does not
+   * fit, before anything of the bundle's directory is parsed, and for checkpoints and synthetic
+   * weights, which carry no signature. A second call replaces the key. Not while another thread
+   * uses the source.
+   *
+   * @param publicKey an ed25519 public key in PEM, as {@code openssl pkey -pubout} writes it
+   * @return this
+   * @throws FlexqException INVALID_ARGUMENT
+   */
+  public Source requireKey(String publicKey) {
+    ByteBuffer pem = Utf8.direct(Utf8.bytes(publicKey));
+    try (NativeHandle.Use source = handle.use()) {
+      FlexqNative.flexq_source_require_key(source.address, pem);
+    }
+    return this;
+  }
+
   @Override
   public void close() {
     handle.close();

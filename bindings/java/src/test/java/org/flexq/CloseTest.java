@@ -84,6 +84,7 @@ class CloseTest {
     assertThrows(IllegalStateException.class, () -> Model.plan(source, null, null));
     assertThrows(IllegalStateException.class, () -> Tokenizer.open(source));
     assertThrows(IllegalStateException.class, () -> Bundle.open(source));
+    assertThrows(IllegalStateException.class, () -> source.requireKey(""));
     assertThrows(
         IllegalStateException.class, () -> Evaluation.perplexity(model, null, "x", 2, 0, null));
     try (Model open = TestData.stories();

@@ -1,10 +1,12 @@
 package org.flexq;
 
+import static java.nio.charset.StandardCharsets.UTF_8;
 import static org.flexq.TestData.assertFails;
 import static org.flexq.TestData.tokens;
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -210,6 +212,74 @@ class LoadTest {
       assertEquals(FlexqException.INVALID_ARGUMENT, noBytes.code());
     }
     assertThrows(IllegalArgumentException.class, () -> new Chat().add("us\0er", "text"));
+  }
+
+  @Scenario("signatures")
+  void signatures() throws IOException {
+    // Of tests/support/test_keys.h: the secret key 1, 2, 3 .. 32.
+    byte[] secretKey =
+        """
+        -----BEGIN PRIVATE KEY-----
+        MC4CAQAwBQYDK2VwBCIEIAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g
+        -----END PRIVATE KEY-----
+        """
+            .getBytes(UTF_8);
+    String publicKey =
+        """
+        -----BEGIN PUBLIC KEY-----
+        MCowBQYDK2VwAyEAebVWLo/mVPlAeLES6KmLp5AfhTrmlb7X4OORC60ElmQ=
+        -----END PUBLIC KEY-----
+        """;
+    String otherKey =
+        """
+        -----BEGIN PUBLIC KEY-----
+        MCowBQYDK2VwAyEAP8tC6x2WsPHIIj0ReDGUPg45+t0zK237PQyIUMMxsDg=
+        -----END PUBLIC KEY-----
+        """;
+    String keyId = "79b5562e8fe654f94078b112e8a98ba7901f853ae695bed7e0e3910bad049664";
+    Path path = Files.copy(TestData.STORIES, folder.resolve("signed.flexq"));
+    try (Source source = Source.open(path)) {
+      try (Bundle bundle = Bundle.open(source)) {
+        assertNull(bundle.signer());
+      }
+      source.requireKey(publicKey);
+      FlexqException unsigned =
+          assertFails(FlexqException.SIGNATURE, () -> Model.load(source, null));
+      assertTrue(unsigned.getMessage().contains(keyId), unsigned.getMessage());
+
+      assertFails(FlexqException.CANCELLED, () -> Bundle.sign(path, secretKey, 1, (d, t) -> false));
+      long[] progress = new long[2];
+      Bundle.sign(
+          path,
+          secretKey,
+          0,
+          (done, total) -> {
+            progress[0] = done;
+            progress[1] = total;
+            return true;
+          });
+      assertEquals(progress[1], progress[0]);
+      assertTrue(progress[0] > Files.size(path), progress[0] + " bytes checked and copied");
+      Model.load(source, null).close();
+      Tokenizer.open(source).close();
+      try (Bundle bundle = Bundle.open(source)) {
+        assertEquals(keyId, bundle.signer());
+        assertTrue(bundle.json().contains(keyId), "the signer in the bundle's JSON");
+      }
+      source.requireKey(otherKey);
+      assertFails(FlexqException.SIGNATURE, () -> Model.load(source, null));
+      assertFails(FlexqException.SIGNATURE, () -> Model.plan(source, null, null));
+      assertFails(FlexqException.SIGNATURE, () -> Tokenizer.open(source));
+      assertFails(FlexqException.SIGNATURE, () -> Bundle.open(source));
+      assertFails(FlexqException.INVALID_ARGUMENT, () -> source.requireKey("no key"));
+    }
+    try (Source checkpoint = Source.open(TestData.CHECKPOINT).requireKey(publicKey)) {
+      assertFails(FlexqException.SIGNATURE, () -> Model.load(checkpoint, null));
+    }
+    assertFails(
+        FlexqException.INVALID_ARGUMENT,
+        () -> Bundle.sign(path, publicKey.getBytes(UTF_8), 1, null));
+    assertTrue(new String(secretKey, UTF_8).contains("MC4CAQAw"), "the caller's array is his own");
   }
 
   @Scenario("options_errors")

@@ -1,5 +1,6 @@
 package org.flexq.internal;
 
+import java.nio.ByteBuffer;
 import java.nio.charset.StandardCharsets;
 
 /** Text at the native border: bytes, never a native string. */
@@ -20,6 +21,11 @@ public final class Utf8 {
       throw new IllegalArgumentException("a zero character in \"" + text + "\"");
     }
     return bytes(text + '\0');
+  }
+
+  /** Bytes outside of the heap, from its beginning to its end. */
+  public static ByteBuffer direct(byte[] bytes) {
+    return ByteBuffer.allocateDirect(bytes.length).put(bytes).flip();
   }
 
   public static String string(byte[] utf8) {
