@@ -74,6 +74,19 @@ namespace FlexQ
             return new Generator(this, options);
         }
 
+        /// <summary>An engine that answers many requests at once, on as many sequences as the
+        /// context has. It has the context to itself until it is disposed of: other calls on the
+        /// context throw InvalidState.</summary>
+        /// <param name="options">Null: the defaults.</param>
+        /// <returns>An engine to be disposed by the caller. It keeps the context's memory alive.
+        /// </returns>
+        /// <exception cref="FlexqException">InvalidState (a sequence that is not empty, a context
+        /// in use), UnsupportedValue (more step tokens than the context's chunk).</exception>
+        public Engine CreateEngine(EngineOptions options = null)
+        {
+            return new Engine(this, options);
+        }
+
         /// <summary>Computes a batch: its tokens go into the cache, the wanted rows of logits and
         /// hidden states become readable. On any error every sequence is as it was
         /// before.</summary>
@@ -320,8 +333,8 @@ namespace FlexQ
             }
         }
 
-        /// <summary>Lets no new call in; a call that runs, and generators, go on. Twice is once.
-        /// </summary>
+        /// <summary>Lets no new call in; a call that runs, generators and engines go on. Twice is
+        /// once.</summary>
         public void Dispose()
         {
             Handle.Dispose();

@@ -52,7 +52,7 @@ namespace FlexQ
         /// <summary>Cancelled by a Cancel call or a progress callback.</summary>
         Cancelled = FlexqNative.FLEXQ_ERROR_CANCELLED,
 
-        /// <summary>The generator's deadline passed.</summary>
+        /// <summary>The deadline of the generator or the request passed.</summary>
         DeadlineExceeded = FlexqNative.FLEXQ_ERROR_DEADLINE_EXCEEDED,
 
         /// <summary>No room in the context length or the KV cache.</summary>
@@ -66,6 +66,9 @@ namespace FlexQ
 
         /// <summary>No choice keeps the limit that was set.</summary>
         BudgetNotMet = FlexqNative.FLEXQ_ERROR_BUDGET_NOT_MET,
+
+        /// <summary>Too many requests wait in the engine; try again later.</summary>
+        QueueFull = FlexqNative.FLEXQ_ERROR_QUEUE_FULL,
 
         /// <summary>The device that was asked for is not there.</summary>
         NoDevice = FlexqNative.FLEXQ_ERROR_NO_DEVICE,

@@ -12,7 +12,8 @@ namespace FlexQ
         private readonly List<KeyValuePair<Tokenizer, string>> _chatStops =
             new List<KeyValuePair<Tokenizer, string>>();
 
-        /// <summary>Sequence of the context to write to (default 0).</summary>
+        /// <summary>Sequence of the context to write to (default 0). For requests an engine chooses
+        /// it.</summary>
         public int Sequence { get; set; }
 
         /// <summary>Most tokens to generate (default 256; 0: until the context is full).</summary>
@@ -31,7 +32,7 @@ namespace FlexQ
         /// <summary>Goes on after end tokens and stop tokens (default false).</summary>
         public bool IgnoreEnd { get; set; }
 
-        /// <summary>Time from Start after which the answer ends with
+        /// <summary>Time from Start, of a request from Submit, after which the answer ends with
         /// <see cref="ErrorCode.DeadlineExceeded"/>; in whole milliseconds. Null (default): none.
         /// </summary>
         public TimeSpan? Deadline { get; set; }

@@ -28,7 +28,7 @@ namespace FlexQ.Tests
                     Check.Equal(type.Name, thrown.ObjectName, "object of " + method.Name);
                 }
             }
-            Check.True(methods > 40, "methods called: " + methods);
+            Check.True(methods > 50, "methods called: " + methods);
             AsArguments();
         }
 
@@ -38,9 +38,13 @@ namespace FlexQ.Tests
             Model model = Model.Load(Settings.Stories);
             Context context = model.CreateContext();
             Source source = Source.Open(Settings.Stories);
+            Context served = model.CreateContext();
+            Engine engine = served.CreateEngine();
+            served.Dispose();
             var objects = new List<IDisposable>
             {
                 context.CreateGenerator(), context, model.CreateTokenizer(), model,
+                engine.Submit(Shared.Prompt), engine,
                 Bundle.Open(source), source, new Batch(), new Chat(), new Continuations(),
                 Questions.Open("piqa", Path.Combine(
                     Settings.SourceTree, "tests/data/choice/piqa.jsonl")),
@@ -152,6 +156,11 @@ namespace FlexQ.Tests
                 var options = new GeneratorOptions();
                 options.AddChatStops(tokenizer, "chatml");
                 Closed("Tokenizer", () => context.CreateGenerator(options));
+                using (Engine engine = context.CreateEngine())
+                {
+                    Closed("Tokenizer", () => engine.Submit(Shared.Prompt, options));
+                    Closed("Chat", () => engine.SubmitChat(chat, "vicuna"));
+                }
             }
         }
 

@@ -64,6 +64,24 @@ public final class Context implements AutoCloseable {
   }
 
   /**
+   * An engine that answers many requests at once, on as many sequences as the context has. It has
+   * the context to itself until it is closed: other calls on the context throw INVALID_STATE.
+   *
+   * @param options null: the defaults
+   * @return the engine, to be closed
+   * @throws FlexqException INVALID_STATE (a sequence that is not empty, a context in use),
+   *     UNSUPPORTED_VALUE (more step tokens than the context's chunk)
+   */
+  public Engine createEngine(EngineOptions options) {
+    try (NativeHandle.Use context = handle.use();
+        NativeObject with = EngineOptions.toNative(options)) {
+      return new Engine(
+          NativeObject.make(
+              out -> FlexqNative.flexq_engine_create(context.address, with.address, out)));
+    }
+  }
+
+  /**
    * A generator that is started on a prompt: an iterator over its answer.
    *
    * <pre>{@code
@@ -402,7 +420,7 @@ public final class Context implements AutoCloseable {
     }
   }
 
-  /** Generators keep what they need; a call that runs ends normally. */
+  /** Generators and engines keep what they need; a call that runs ends normally. */
   @Override
   public void close() {
     handle.close();

@@ -57,7 +57,7 @@ public final class FlexqException extends RuntimeException {
   /** The operation was cancelled. */
   public static final int CANCELLED = FlexqNativeConstants.FLEXQ_ERROR_CANCELLED;
 
-  /** The deadline of the generator passed. */
+  /** The deadline of the generator or the request passed. */
   public static final int DEADLINE_EXCEEDED = FlexqNativeConstants.FLEXQ_ERROR_DEADLINE_EXCEEDED;
 
   /** No room in the context length or the KV cache. */
@@ -72,6 +72,9 @@ public final class FlexqException extends RuntimeException {
 
   /** No choice keeps the limit that was set. */
   public static final int BUDGET_NOT_MET = FlexqNativeConstants.FLEXQ_ERROR_BUDGET_NOT_MET;
+
+  /** Too many requests wait in the engine; try again later. */
+  public static final int QUEUE_FULL = FlexqNativeConstants.FLEXQ_ERROR_QUEUE_FULL;
 
   /** The device does not exist. */
   public static final int NO_DEVICE = FlexqNativeConstants.FLEXQ_ERROR_NO_DEVICE;

@@ -143,7 +143,7 @@ public final class Generator implements Iterable<TokenEvent>, AutoCloseable {
   @Override
   public TokenIterator iterator() {
     handle.checkOpen();
-    return new TokenIterator(this);
+    return new TokenIterator(this::next, this::close);
   }
 
   /**

@@ -30,7 +30,7 @@ public final class GeneratorOptions {
   public GeneratorOptions() {}
 
   /**
-   * Sequence of the context to write to.
+   * Sequence of the context to write to. For requests an engine chooses it.
    *
    * @param number default 0
    * @return this
@@ -109,7 +109,8 @@ public final class GeneratorOptions {
   }
 
   /**
-   * Time for the answer, from its start; seen between layers.
+   * Time for the answer, from its start (of a request: from when it is submitted); seen between
+   * layers.
    *
    * @param time in whole milliseconds; zero (default): no deadline
    * @return this

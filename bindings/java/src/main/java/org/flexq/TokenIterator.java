@@ -2,21 +2,24 @@ package org.flexq;
 
 import java.util.Iterator;
 import java.util.NoSuchElementException;
+import java.util.function.Supplier;
 
 /**
- * The events of an answer, each computed when it is asked for. Closing it closes its generator: the
- * answer ends there, and the sequence keeps what was computed.
+ * The events of an answer, each computed or waited for when it is asked for. Closing it closes its
+ * generator or request: the answer ends there, and a generator's sequence keeps what was computed.
  */
 public final class TokenIterator implements Iterator<TokenEvent>, AutoCloseable {
-  private final Generator generator;
+  private final Supplier<TokenEvent> events;
+  private final Runnable closing;
   private boolean ended;
 
-  TokenIterator(Generator generator) {
-    this.generator = generator;
+  TokenIterator(Supplier<TokenEvent> events, Runnable closing) {
+    this.events = events;
+    this.closing = closing;
   }
 
   /**
-   * Whether there is another event. Computes nothing.
+   * Whether there is another event. Computes nothing and does not wait.
    *
    * @return false after the last event, after an exception, and when closed
    */
@@ -26,10 +29,10 @@ public final class TokenIterator implements Iterator<TokenEvent>, AutoCloseable 
   }
 
   /**
-   * Computes the next event.
+   * Computes the next event, or waits for it.
    *
    * @return the event
-   * @throws FlexqException as {@link Generator#next()}
+   * @throws FlexqException as {@link Generator#next()} and {@link Request#next()}
    */
   @Override
   public TokenEvent next() {
@@ -37,7 +40,7 @@ public final class TokenIterator implements Iterator<TokenEvent>, AutoCloseable 
       throw new NoSuchElementException("the answer has ended");
     }
     ended = true;
-    TokenEvent event = generator.next();
+    TokenEvent event = events.get();
     ended = event.isLast();
     return event;
   }
@@ -45,6 +48,6 @@ public final class TokenIterator implements Iterator<TokenEvent>, AutoCloseable 
   @Override
   public void close() {
     ended = true;
-    generator.close();
+    closing.run();
   }
 }

@@ -11,6 +11,7 @@ import java.lang.reflect.Method;
 import java.lang.reflect.Modifier;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
@@ -31,6 +32,10 @@ class CloseTest {
     Source source = Source.open(TestData.STORIES);
     Context context = model.createContext();
     Generator generator = context.start(PROMPT, null);
+    Context served = model.createContext();
+    Engine engine = served.createEngine(null);
+    Request request = engine.submit(PROMPT, null);
+    served.close();
     objects.addAll(
         List.of(
             model,
@@ -43,6 +48,7 @@ class CloseTest {
             new Chat(),
             new Continuations(),
             Questions.open("arc", TestData.SOURCE.resolve("tests/data/choice/arc.jsonl"))));
+    objects.addAll(List.of(engine, request));
     for (AutoCloseable object : objects) {
       object.close();
     }
@@ -67,7 +73,7 @@ class CloseTest {
         }
       }
     }
-    assertTrue(nMethods > 40, nMethods + " methods");
+    assertTrue(nMethods > 50, nMethods + " methods");
 
     // As arguments, too.
     List<AutoCloseable> closed = closedObjects();
@@ -88,6 +94,12 @@ class CloseTest {
       assertThrows(IllegalStateException.class, () -> context.decode((Batch) closed.get(6)));
       assertThrows(
           IllegalStateException.class, () -> context.score((Continuations) closed.get(8), null));
+      try (Engine engine = context.createEngine(null)) {
+        assertThrows(IllegalStateException.class, () -> engine.submit(PROMPT, options));
+        assertThrows(
+            IllegalStateException.class,
+            () -> engine.submitChat("vicuna", (Chat) closed.get(7), null));
+      }
     }
   }
 
@@ -104,6 +116,7 @@ class CloseTest {
             int[].class, new int[] {1, 2},
             Path.class, Path.of("session"),
             Set.class, EncodeFlag.DEFAULT,
+            Duration.class, Duration.ZERO,
             Output.class, Output.LAST);
     try (Chat chat = new Chat();
         Batch batch = new Batch();

@@ -96,7 +96,7 @@ class CoverageTest {
         n++;
       }
     }
-    assertEquals(24, n);
+    assertEquals(25, n);
   }
 
   @Test

@@ -129,6 +129,15 @@ class ProcessTest {
     FlexQ.setAllocator(buffers);
     try (Model model = TestData.stories()) {
       int ofModel = buffers.live.size();
+      try (Request request = forgetEngine(model)) {
+        System.gc();
+        Thread.sleep(20); // for the cleaner
+        TokenEvent last = request.next();
+        while (!last.isLast()) {
+          last = request.next();
+        }
+        assertEquals(FinishReason.LENGTH, last.finishReason());
+      }
       forgetContexts(model);
       assertTrue(buffers.live.size() > ofModel);
       long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
@@ -140,6 +149,12 @@ class ProcessTest {
     }
     assertTrue(buffers.live.isEmpty());
     FlexQ.setAllocator(null);
+  }
+
+  /** A request that alone holds its engine. */
+  private static Request forgetEngine(Model model) {
+    Context context = model.createContext();
+    return context.createEngine(null).submit(PROMPT, tokens(400));
   }
 
   /** In a method of its own: nothing of them stays in a local variable. */
