@@ -84,6 +84,31 @@ FLEXQ_API flexq_status flexq_private_kernel_benchmark_run(flexq_kernel_benchmark
                                                           flexq_kernel_time_callback callback,
                                                           void* user_data);
 
+/* How a model was loaded: seconds of all its threads together. */
+typedef struct flexq_load_times {
+  uint32_t struct_size;
+  int32_t n_threads;
+  double read_seconds;   /* from the file */
+  double hash_seconds;   /* SHA-256 of what is stored */
+  double decode_seconds; /* zstd */
+  double check_seconds;  /* of every value */
+  double store_seconds;  /* into the layout of the kernels, and to the device */
+} flexq_load_times;
+FLEXQ_API flexq_status flexq_private_load_times(const flexq_model* model, flexq_load_times* times);
+
+/* Stored bytes per second of one thread that only hashes or decodes a chunk of this bundle in its
+ * cache, while all others do the same; bytes per second that all write to fresh memory. */
+typedef struct flexq_load_floor {
+  uint32_t struct_size;
+  int32_t n_threads;
+  double hash_rate;
+  double decode_rate; /* 0: the bundle is not compressed */
+  double fresh_memory_rate;
+} flexq_load_floor;
+/* n_threads: 0 for every processor. */
+FLEXQ_API flexq_status flexq_private_load_floor(const flexq_bundle* bundle, int32_t n_threads,
+                                                flexq_load_floor* floor);
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

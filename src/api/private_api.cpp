@@ -6,6 +6,7 @@
 #include "api/flexq_private.h"
 #include "api/handles.h"
 #include "eval/kernel_benchmark.h"
+#include "eval/load_floor.h"
 
 using flexq::Baseline;
 using flexq::Result;
@@ -170,6 +171,44 @@ flexq_status flexq_private_kernel_benchmark_run(flexq_kernel_benchmark* benchmar
                                   const flexq_kernel_time shown = shown_time(time);
                                   return callback(&shown, done, total, user_data) != 0;
                                 });
+  });
+}
+
+flexq_status flexq_private_load_times(const flexq_model* model, flexq_load_times* times) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(model);
+    FLEXQ_REQUIRE(times);
+    const flexq::api::Held<const flexq_model> held(model);
+    const flexq::LoadTimes& known = held->model->llama->load_times();
+    const auto seconds = [](int64_t ns) { return static_cast<double>(ns) * 1e-9; };
+    flexq_load_times shown = {};
+    shown.n_threads = held->model->pool->n_threads();
+    shown.read_seconds = seconds(known.read.read_ns);
+    shown.hash_seconds = seconds(known.read.hash_ns);
+    shown.decode_seconds = seconds(known.read.decode_ns);
+    shown.check_seconds = seconds(known.read.check_ns);
+    shown.store_seconds = seconds(known.store_ns);
+    return flexq::api::fill_info(shown, times);
+  });
+}
+
+flexq_status flexq_private_load_floor(const flexq_bundle* bundle, int32_t n_threads,
+                                      flexq_load_floor* floor) {
+  return guarded([&]() -> Status {
+    FLEXQ_REQUIRE(bundle);
+    FLEXQ_REQUIRE(floor);
+    if (n_threads < 0 || n_threads > flexq::ThreadPool::kMaxThreads)
+      return flexq::api::invalid_range("n_threads", 0, flexq::ThreadPool::kMaxThreads, n_threads);
+    const flexq::api::Held held(bundle);
+    flexq::ThreadPool pool(n_threads > 0 ? n_threads : flexq::available_cpus());
+    FLEXQ_ASSIGN_OR_RETURN(const flexq::LoadFloor measured,
+                           flexq::measure_load_floor(*held->bundle, pool));
+    flexq_load_floor shown = {};
+    shown.n_threads = pool.n_threads();
+    shown.hash_rate = measured.hash_rate;
+    shown.decode_rate = measured.decode_rate;
+    shown.fresh_memory_rate = measured.fresh_memory_rate;
+    return flexq::api::fill_info(shown, floor);
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/memory_guard.h"
+#include "base/stopwatch.h"
 #include "bundle/bundle_signature.h"
 #include "bundle/bundle_validate.h"
 
@@ -129,10 +130,14 @@ Status Bundle::read_chunk(const ChunkEntry& chunk, PieceBuffer& buffer,
   const int64_t padded_bytes = align_up(chunk.stored_bytes, kChunkAlignment);
   FLEXQ_RETURN_IF_ERROR(grow(destination, padded_bytes, "bundle chunk"));
   const std::span<uint8_t> padded = first_bytes(destination, padded_bytes);
+  Stopwatch watch;
   FLEXQ_RETURN_IF_ERROR(source_->read_at(header_.segment_base + chunk.offset, padded));
+  buffer.times.read_ns += watch.lap_ns();
 
   const auto stored = padded.first(static_cast<size_t>(chunk.stored_bytes));
-  if (sha256(stored) != chunk.sha256)
+  const Sha256Digest digest = sha256(stored);
+  buffer.times.hash_ns += watch.lap_ns();
+  if (digest != chunk.sha256)
     return Status::error(StatusCode::kCorrupt, "stored bytes do not have the stated SHA-256");
   if (!all_zero(padded.subspan(stored.size())))
     return Status::error(StatusCode::kCorrupt, "padding is not zero");
@@ -141,6 +146,7 @@ Status Bundle::read_chunk(const ChunkEntry& chunk, PieceBuffer& buffer,
     FLEXQ_RETURN_IF_ERROR(grow(buffer.decoded, chunk.raw_bytes, "decoded chunk"));
     FLEXQ_RETURN_IF_ERROR(
         decompressor_.decompress(stored, first_bytes(buffer.decoded, chunk.raw_bytes)));
+    buffer.times.decode_ns += watch.lap_ns();
   }
   *raw = first_bytes(buffer.decoded, chunk.raw_bytes);
   return {};
@@ -158,7 +164,9 @@ Status Bundle::read_piece(int64_t tensor, int64_t piece, PieceBuffer& buffer, We
 
   std::span<const uint8_t> raw;
   Status status = read_chunk(chunk, buffer, &raw);
+  Stopwatch watch;
   if (status.ok()) status = check_chunk_values(format, chunk.row_begin, chunk.n_rows, n_cols, raw);
+  buffer.times.check_ns += watch.lap_ns();
   if (!status.ok())
     return std::move(status).with_context(
         in_source(source_->name(), "tensor", entry.tensor.spec.name) + ": chunk " +

@@ -6,6 +6,7 @@
 
 #include "base/checked.h"
 #include "base/memory_guard.h"
+#include "base/stopwatch.h"
 
 namespace flexq {
 namespace {
@@ -109,6 +110,7 @@ Status LlamaModel::read_pieces(WeightSource& source, ThreadPool& pool, LoadProgr
   }
   std::vector<PieceBuffer> buffers(static_cast<size_t>(pool.n_threads()));
   std::atomic<int64_t> done_bytes{0};
+  std::atomic<int64_t> store_ns{0};
   FirstError error;
   const auto n_pieces = static_cast<int64_t>(pieces.size());
   const int64_t wave = pool.n_threads() * kPiecesPerWave;
@@ -122,9 +124,12 @@ Status LlamaModel::read_pieces(WeightSource& source, ThreadPool& pool, LoadProgr
       Status status = guard_memory("weight piece", [&]() -> Status {
         FLEXQ_RETURN_IF_ERROR(
             source.read_piece(ref.tensor, ref.piece, buffers[static_cast<size_t>(thread)], &piece));
-        return device_->store_rows(device_tensor_desc(tensor), piece.row_begin, piece.n_rows,
-                                   piece.values, piece.scales,
-                                   weights_->data() + plan_.offsets[tensor_index]);
+        Stopwatch watch;
+        FLEXQ_RETURN_IF_ERROR(device_->store_rows(device_tensor_desc(tensor), piece.row_begin,
+                                                  piece.n_rows, piece.values, piece.scales,
+                                                  weights_->data() + plan_.offsets[tensor_index]));
+        store_ns += watch.lap_ns();
+        return Status();
       });
       if (!status.ok()) {
         error.set(std::move(status));
@@ -138,6 +143,9 @@ Status LlamaModel::read_pieces(WeightSource& source, ThreadPool& pool, LoadProgr
                            "loading was cancelled by the progress callback");
     }
   }
+  for (const PieceBuffer& buffer : buffers)
+    load_times_.read += buffer.times;
+  load_times_.store_ns = store_ns;
   return Status();
 }
 

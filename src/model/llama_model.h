@@ -35,6 +35,12 @@ Result<WeightPlan> plan_weights(const Device& device, std::span<const StoredTens
 // Progress of a load in decoded bytes; true cancels.
 using LoadProgress = FunctionRef<bool(int64_t done_bytes, int64_t total_bytes)>;
 
+// How long loading took, all threads together.
+struct LoadTimes {
+  ReadTimes read;
+  int64_t store_ns = 0;  // packing, and copying to a device that has its own memory
+};
+
 // Immutable after load() and shareable between threads.
 class LlamaModel {
  public:
@@ -47,6 +53,7 @@ class LlamaModel {
   const ModelConfig& config() const { return config_; }
   const std::vector<StoredTensor>& tensors() const { return tensors_; }
   const WeightPlan& plan() const { return plan_; }
+  const LoadTimes& load_times() const { return load_times_; }
   Device& device() const { return *device_; }
 
   const DeviceMatrix& embedding() const { return embedding_; }
@@ -63,6 +70,7 @@ class LlamaModel {
   ModelConfig config_;
   std::vector<StoredTensor> tensors_;
   WeightPlan plan_;
+  LoadTimes load_times_;
   std::shared_ptr<Device> device_;
   std::unique_ptr<DeviceBuffer> weights_;
   DeviceMatrix embedding_;

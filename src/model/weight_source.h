@@ -37,10 +37,27 @@ struct WeightPiece {
   const uint16_t* scales = nullptr;
 };
 
+// How long reading took, by what was done. Sources that do not hash or compress leave zeros.
+struct ReadTimes {
+  int64_t read_ns = 0;    // from the file
+  int64_t hash_ns = 0;    // SHA-256 of the stored bytes
+  int64_t decode_ns = 0;  // decompression
+  int64_t check_ns = 0;   // of the values
+
+  ReadTimes& operator+=(const ReadTimes& other) {
+    read_ns += other.read_ns;
+    hash_ns += other.hash_ns;
+    decode_ns += other.decode_ns;
+    check_ns += other.check_ns;
+    return *this;
+  }
+};
+
 // Staging memory of one reading thread, grown by the source as needed and reused.
 struct PieceBuffer {
   HostBuffer stored;   // compressed bytes
   HostBuffer decoded;  // what WeightPiece points into
+  ReadTimes times;     // of all pieces that were read into it
 };
 
 class WeightSource {

@@ -24,7 +24,8 @@ const std::string kStories = "samples/data/stories260k";
 // The first half of the SHA-256, which is enough to tell results apart.
 std::string short_hash(Sha256& hash) {
   std::string text;
-  for (const uint8_t byte : std::span(hash.finish()).first(16)) {
+  const Sha256Digest digest = hash.finish();
+  for (const uint8_t byte : std::span(digest).first(16)) {
     text += "0123456789abcdef"[byte >> 4];
     text += "0123456789abcdef"[byte & 15];
   }
@@ -64,10 +65,20 @@ struct Recorded {
   const char* drawn;
 };
 constexpr Recorded kRecorded[] = {
-    {"none", 16, KvType::kF16, "", "", ""},  {"fp16", 16, KvType::kF32, "", "", ""},
-    {"flexq", 16, KvType::kF16, "", "", ""}, {"w6a6", 8, KvType::kI8, "", "", ""},
-    {"w6a16", 16, KvType::kF16, "", "", ""}, {"w8a8", 8, KvType::kF16, "", "", ""},
-    {"w8a16", 16, KvType::kI8, "", "", ""},
+    {"none", 16, KvType::kF16, "", "036c52b93ec1bb8938318461a0313278",
+     "0625caeae1c09657367e2fbe20299d43"},
+    {"fp16", 16, KvType::kF32, "496b723c7835923a20dea83a1157d6bb",
+     "cabce9abb1ab4322bd1bdc41d6628910", "993cc844e6eeddbadd888162c9547c14"},
+    {"flexq", 16, KvType::kF16, "907d7a9181d3fc0a5002a252ce59655a",
+     "9a4553017609f26fcaeeddd9c8722d88", "18512ade6274686b5bc7c294f194f69d"},
+    {"w6a6", 8, KvType::kI8, "3a41127b4ef8257659320cc71823610a", "11f64bbfa79103a8a4c1da860ae3b14e",
+     "91b8b2a15ee4b2b0c48e1b821748f09f"},
+    {"w6a16", 16, KvType::kF16, "907d7a9181d3fc0a5002a252ce59655a",
+     "ad7c8a6987a46ca62615fa5c1bd3c3a9", "b3e86103ac8c6030d2c68060a7cff079"},
+    {"w8a8", 8, KvType::kF16, "c59d470332707bc4fd406f9476efca6d",
+     "049d2cb040f349eb22438a5d2ea5da37", "c49b737df5304cc77a49fe12d06f81ff"},
+    {"w8a16", 16, KvType::kI8, "7a98e8c5625574224e7e82c90be3f111",
+     "6e77e767efd90cf85de75672def5e387", "63bd2ad96babd6a958bdf82bba6d7b34"},
 };
 
 // Logits and embeddings of a prompt of 48 tokens, in one pass and token by token.
@@ -113,9 +124,8 @@ TEST_CASE("T29_recorded_bits: weights, logits and drawn tokens of every precisio
   const TemporaryDirectory folder;
   for (const Recorded& recorded : kRecorded) {
     CAPTURE(recorded.policy);
-    const std::string path = quantized_copy(
-        source_path(kStories), {recorded.policy, recorded.matrix_bits, recorded.matrix_bits},
-        folder.path());
+    const Precision precision{recorded.policy, recorded.matrix_bits, recorded.matrix_bits};
+    const std::string path = quantized_copy(source_path(kStories), precision, folder.path());
     if (recorded.policy != std::string_view("none"))
       CHECK(hash_of_weights(path) == recorded.weights);
     for (const char* kernels : {"auto", "portable"}) {

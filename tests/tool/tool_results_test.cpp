@@ -362,6 +362,45 @@ TEST_CASE("run: options that shape the answer") {
   }
 }
 
+TEST_CASE("bench load shows where the time of loading goes") {
+  const TemporaryDirectory directory;
+  const std::string bundle = quantized_stories(directory);
+  const Json json =
+      run_json({"bench", "load", bundle, "--repeat", "2", "--threads", "2", "--cold"});
+  CHECK(keys_of(json) ==
+        std::vector<std::string>{"cold", "decode_stored_bytes_per_second", "device",
+                                 "fresh_memory_bytes_per_second", "hash_bytes_per_second", "load",
+                                 "load_thread_seconds", "read_bandwidth_bytes_per_second",
+                                 "stored_bytes", "threads", "verify"});
+  const double n_bytes = json["stored_bytes"];
+  CHECK(n_bytes == static_cast<double>(std::filesystem::file_size(bundle)));
+  CHECK(json["threads"] == 2);
+  CHECK(json["cold"] == true);
+  for (const char* work : {"verify", "load"}) {
+    CAPTURE(work);
+    const double seconds = json[work]["seconds"];
+    CHECK(json[work]["stored_bytes_per_second"].get<double>() ==
+          doctest::Approx(n_bytes / seconds));
+    CHECK(json[work]["floor_ratio"].get<double>() ==
+          doctest::Approx(seconds / json[work]["floor_seconds"].get<double>()));
+  }
+  double thread_seconds = 0;
+  for (const char* stage : {"read", "hash", "decode", "check", "store"}) {
+    CAPTURE(stage);
+    CHECK(json["load_thread_seconds"][stage] > 0.0);
+    thread_seconds += json["load_thread_seconds"][stage].get<double>();
+  }
+  CHECK(thread_seconds <= 2 * json["load"]["seconds"].get<double>());
+  CHECK(json["hash_bytes_per_second"] > 0.0);
+
+  const ToolResult result = run_tool({"bench", "load", bundle, "--repeat", "1"});
+  CHECK(result.exit_code == 0);
+  for (const char* part : {"verify", "load", "hash", "decode", "GB/s"}) {
+    CAPTURE(part);
+    CHECK(result.out.find(part) != std::string::npos);
+  }
+}
+
 TEST_CASE("bench e2e measures every batch size of every model") {
   const TemporaryDirectory directory;
   const std::string bundle = quantized_stories(directory);

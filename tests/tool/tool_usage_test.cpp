@@ -20,7 +20,8 @@ const std::vector<std::vector<std::string>> kCommands = {{"quantize"},
                                                          {"eval", "choice"},
                                                          {"eval", "compare"},
                                                          {"bench", "e2e"},
-                                                         {"bench", "kernels"}};
+                                                         {"bench", "kernels"},
+                                                         {"bench", "load"}};
 
 }  // namespace
 

@@ -20,5 +20,6 @@ void add_compare_command(CLI::App& parent, Work& selected);        // parent: ev
 void add_bench_e2e_command(CLI::App& parent, Work& selected);      // parent: bench
 void add_bench_serve_command(CLI::App& parent, Work& selected);    // parent: bench
 void add_bench_kernels_command(CLI::App& parent, Work& selected);  // parent: bench
+void add_bench_load_command(CLI::App& parent, Work& selected);     // parent: bench
 
 }  // namespace flexq_tool

@@ -61,6 +61,7 @@ int run_tool(int argc, char** argv) {
   add_bench_e2e_command(*bench, selected);
   add_bench_serve_command(*bench, selected);
   add_bench_kernels_command(*bench, selected);
+  add_bench_load_command(*bench, selected);
 
   try {
     app.parse(argc, argv);
