@@ -1,7 +1,7 @@
 #include "serving/engine.h"
 
 #include <cfenv>
-#include <system_error>
+#include <utility>
 
 #include "base/blocked_signals.h"
 #include "base/clock.h"
@@ -51,7 +51,7 @@ Engine::~Engine() {
     stopping_.store(true, std::memory_order_relaxed);
     work_came_.notify_one();
   }
-  if (thread_.joinable()) thread_.join();
+  if (has_thread_) pthread_join(thread_, nullptr);
 }
 
 Status Engine::check(std::span<const int32_t> prompt, const GeneratorOptions& options) const {
@@ -98,13 +98,15 @@ Result<std::shared_ptr<Request>> Engine::submit(std::span<const int32_t> prompt,
 }
 
 Status Engine::start_thread() {
-  if (thread_.joinable()) return Status();
+  if (has_thread_) return Status();
   const BlockedSignals blocked;
-  try {
-    thread_ = std::thread([this] { work(); });
-  } catch (const std::system_error&) {
+  const auto run = [](void* engine) -> void* {
+    static_cast<Engine*>(engine)->work();
+    return nullptr;
+  };
+  if (pthread_create(&thread_, nullptr, run, this) != 0)
     return Status::out_of_memory("thread of the engine", 0);
-  }
+  has_thread_ = true;
   return Status();
 }
 

@@ -1,13 +1,14 @@
 // Requests from any thread, answered over one context by a thread of its own.
 #pragma once
 
+#include <pthread.h>
+
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
 #include "base/status.h"
@@ -70,7 +71,8 @@ class Engine {
   std::vector<Scheduler::Submission> submissions_;
   EngineMetrics metrics_;
   Status lost_;  // why no request can be answered any more
-  std::thread thread_;
+  pthread_t thread_{};
+  bool has_thread_ = false;
 };
 
 }  // namespace flexq

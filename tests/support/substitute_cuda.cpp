@@ -127,9 +127,16 @@ struct SubstituteCuda::Functions {
       self().report_misuse("memcpy_async");
       return cudaErrorInvalidValue;
     }
+    // Pageable memory is read or written before the call returns, which no capture can do.
+    const void* host = to_host ? to : from_host ? from : nullptr;
+    const bool pageable = host != nullptr && !inside(self().pinned_, host, bytes) &&
+                          self().capturing_.count(stream) == 0;
     return self().queue(stream, [=] {
-      if (!inside(to_host ? self().pinned_ : self().device_, to, bytes) ||
-          !inside(from_host ? self().pinned_ : self().device_, from, bytes)) {
+      const bool to_is_good = to_host ? pageable || inside(self().pinned_, to, bytes)
+                                      : inside(self().device_, to, bytes);
+      const bool from_is_good = from_host ? pageable || inside(self().pinned_, from, bytes)
+                                          : inside(self().device_, from, bytes);
+      if (!to_is_good || !from_is_good) {
         self().report_misuse("memcpy_async");
         return cudaErrorInvalidValue;
       }
