@@ -167,15 +167,17 @@ void KvCache::publish(int32_t sequence) {
     const std::span<const int32_t> tokens = tokens_of_page(seq.tokens, i);
     int32_t& own = page(sequence, i);
     const int32_t same = published_.find(parent, tokens);
-    if (same == PrefixIndex::kNone) {
-      published_.insert(parent, tokens, own);
-    } else {
+    if (same != PrefixIndex::kNone) {
       hold_page(same);
       drop_page(own);
       own = same;
+    } else if (reference_counts_[static_cast<size_t>(own)] > 1) {
+      return;  // who shares it need not hold the pages before it under the same numbers
+    } else {
+      published_.insert(parent, tokens, own);
     }
+    seq.n_published = i + 1;
   }
-  seq.n_published = n_full;
 }
 
 }  // namespace flexq

@@ -46,7 +46,8 @@ class KvCache {
   // Puts those into an empty sequence and returns their number.
   int32_t adopt_prefix(int32_t sequence, std::span<const int32_t> tokens);
   // Lets others adopt the sequence's full pages, which must have been computed. Where another page
-  // holds the same tokens behind the same others, the sequence goes on with that one.
+  // holds the same tokens behind the same others, the sequence goes on with that one. From the
+  // first page on that it shares since a fork, and that is not published, it keeps them for itself.
   void publish(int32_t sequence);
 
   // Pages that append(sequence, n_tokens tokens) would take.
