@@ -169,6 +169,7 @@ nlohmann::ordered_json load_json(const LoadCommand& command, const LoadResult& r
   const auto timed = [&](double seconds, double floor) {
     return nlohmann::ordered_json{{"seconds", seconds},
                                   {"stored_bytes_per_second", rate(result, seconds)},
+                                  {"floor_seconds", floor},
                                   {"floor_ratio", seconds / floor}};
   };
   return {{"stored_bytes", result.stored_bytes},
