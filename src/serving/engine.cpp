@@ -43,7 +43,7 @@ Engine::Engine(std::shared_ptr<Context> context, const EngineOptions& options)
     : context_(std::move(context)),
       use_(std::in_place, *context_),
       options_(options),
-      scheduler_(*context_, {options.step_tokens, options.reuses_prefixes}, &n_unfinished_) {}
+      scheduler_(*context_, {options.step_tokens, options.reuses_prefixes}, this) {}
 
 Engine::~Engine() {
   {
@@ -122,10 +122,10 @@ void Engine::work() {
   fesetenv(FE_DFL_ENV);  // threads inherit that of the host
   while (!stopping_.load(std::memory_order_relaxed))
     run_step(wait_for_work());
+  scheduler_.fail_all(engine_released());
   const std::lock_guard lock(mutex_);
   for (Scheduler::Submission& submission : submissions_)
     submission.request->fail(engine_released());
-  scheduler_.fail_all(engine_released());
 }
 
 std::vector<Scheduler::Submission> Engine::wait_for_work() {
@@ -134,6 +134,12 @@ std::vector<Scheduler::Submission> Engine::wait_for_work() {
     return !submissions_.empty() || !scheduler_.idle() || stopping_.load(std::memory_order_relaxed);
   });
   return std::exchange(submissions_, {});
+}
+
+void Engine::request_left(const SchedulerMetrics& metrics) {
+  n_unfinished_.fetch_sub(1, std::memory_order_relaxed);
+  const std::lock_guard lock(mutex_);
+  metrics_.scheduler = metrics;
 }
 
 void Engine::run_step(std::vector<Scheduler::Submission> submissions) {

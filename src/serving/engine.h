@@ -35,7 +35,7 @@ struct EngineMetrics {
   int64_t n_refused = 0;
 };
 
-class Engine {
+class Engine : private SchedulerObserver {
  public:
   // Has the context to itself until the end. kInvalidState, kUnsupportedValue.
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<Context> context,
@@ -58,6 +58,7 @@ class Engine {
   // Submissions that came since; empty where the thread is to end.
   std::vector<Scheduler::Submission> wait_for_work();
   void run_step(std::vector<Scheduler::Submission> submissions);
+  void request_left(const SchedulerMetrics& metrics) override;
 
   const std::shared_ptr<Context> context_;
   const std::optional<ContextUse> use_;

@@ -45,8 +45,8 @@ int32_t pages_of(int64_t n_tokens) {
 
 }  // namespace
 
-Scheduler::Scheduler(Context& context, SchedulerOptions options, std::atomic<int32_t>* n_unfinished)
-    : context_(context), cache_(context.cache()), options_(options), n_unfinished_(n_unfinished) {
+Scheduler::Scheduler(Context& context, SchedulerOptions options, SchedulerObserver* observer)
+    : context_(context), cache_(context.cache()), options_(options), observer_(observer) {
   for (int32_t i = cache_.n_sequences(); i > 0; --i)
     free_.push_back(i - 1);
   const size_t n_places = free_.size();
@@ -356,13 +356,15 @@ void Scheduler::leave_place(Entry& entry) {
 }
 
 void Scheduler::leave(Entry& entry, FinishReason reason) {
+  --(entry.sequence != kNoSequence ? metrics_.n_running : metrics_.n_waiting);
   leave_place(entry);
   entry.ended = true;
-  if (n_unfinished_ != nullptr) n_unfinished_->fetch_sub(1, std::memory_order_relaxed);
   ++(reason == FinishReason::kCancelled  ? metrics_.n_cancelled
      : reason == FinishReason::kDeadline ? metrics_.n_deadline
      : reason == FinishReason::kError    ? metrics_.n_failed
                                          : metrics_.n_finished);
+  count_pages();
+  if (observer_ != nullptr) observer_->request_left(metrics_);
 }
 
 void Scheduler::finish(Entry& entry, const TokenEvent& event) {
@@ -378,6 +380,10 @@ void Scheduler::fail(Entry& entry, Status status) {
 void Scheduler::update_metrics() {
   metrics_.n_waiting = static_cast<int32_t>(waiting_.size());
   metrics_.n_running = static_cast<int32_t>(running_.size());
+  count_pages();
+}
+
+void Scheduler::count_pages() {
   metrics_.pages_used = cache_.pages_used();
   metrics_.pages_cached = cache_.pages_cached();
 }

@@ -7,7 +7,6 @@
 // the prompt, a token under way, and the way back after a preemption are the same thing.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -44,6 +43,15 @@ struct SchedulerMetrics {
   int64_t step_ns = 0;
 };
 
+// Told on the scheduler's thread, before anybody can see a request's end, what there is without it.
+class SchedulerObserver {
+ public:
+  virtual void request_left(const SchedulerMetrics& metrics) = 0;
+
+ protected:
+  ~SchedulerObserver() = default;
+};
+
 class Scheduler {
  public:
   // A request with its answer, started.
@@ -52,10 +60,8 @@ class Scheduler {
     Answer answer;
   };
 
-  // The context's sequences are empty. n_unfinished, where given, sinks by one before a request's
-  // end can be seen.
-  Scheduler(Context& context, SchedulerOptions options,
-            std::atomic<int32_t>* n_unfinished = nullptr);
+  // The context's sequences are empty.
+  Scheduler(Context& context, SchedulerOptions options, SchedulerObserver* observer = nullptr);
   ~Scheduler();
 
   void add(Submission submission);
@@ -101,11 +107,12 @@ class Scheduler {
   void leave_place(Entry& entry);
   void drop_finished();
   void update_metrics();
+  void count_pages();
 
   Context& context_;
   const KvCache& cache_;
   const SchedulerOptions options_;
-  std::atomic<int32_t>* const n_unfinished_;
+  SchedulerObserver* const observer_;
   int32_t budget_ = 0;         // tokens that the step under planning may still take
   Entries waiting_;            // in order
   Entries running_;            // in order
