@@ -83,6 +83,7 @@ Status Scheduler::step(StopCheck stop) {
   plan_answers();
   plan_prompts();
   admit();
+  update_metrics();
   Status status = compute(stop);
   drop_finished();
   metrics_.step_ns += now_ns() - begin;
