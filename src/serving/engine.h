@@ -35,7 +35,7 @@ struct EngineMetrics {
   int64_t n_refused = 0;
 };
 
-class Engine : private SchedulerObserver {
+class Engine final : private SchedulerObserver {
  public:
   // Has the context to itself until the end. kInvalidState, kUnsupportedValue.
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<Context> context,
