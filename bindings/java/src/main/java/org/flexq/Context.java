@@ -263,7 +263,8 @@ public final class Context implements AutoCloseable {
    * @param sequence that holds at least one token
    * @param path of the file
    * @throws FlexqException INVALID_ARGUMENT, INVALID_STATE (an empty sequence), UNSUPPORTED_MODEL
-   *     (a checkpoint), NON_FINITE, IO, NO_SPACE, NOT_FOUND (the folder), OUT_OF_MEMORY, DEVICE_LOST
+   *     (a checkpoint), NON_FINITE, IO, NO_SPACE, NOT_FOUND (the folder), OUT_OF_MEMORY,
+   *     DEVICE_LOST
    */
   public void saveSequence(int sequence, Path path) {
     byte[] name = Utf8.zeroTerminated(path.toString());
