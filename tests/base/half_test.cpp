@@ -12,7 +12,8 @@
 namespace flexq {
 namespace {
 
-#if defined(__FLT16_MAX__)
+// g++ 12 for aarch64 has the type in C only.
+#if defined(__FLT16_MAX__) && !(defined(__aarch64__) && defined(__GNUC__) && !defined(__clang__))
 __extension__ using CompilerHalf = _Float16;
 
 float compiler_half_to_float(uint16_t bits) {
