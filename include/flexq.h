@@ -874,8 +874,8 @@ FLEXQ_API flexq_status flexq_generator_text(const flexq_generator* generator, ch
  *            instead of computing them, while the earlier one still runs, too. Where pages run out,
  *            the request that is last in the order gives up its own and computes them again later.
  * Results    A request's tokens are those that a generator would draw on an empty sequence,
- * whatever else is under way. A failure that concerns one request ends no other. Threads    Any
- * number of threads may use an engine. */
+ *            whatever else is under way. A failure that concerns one request ends no other.
+ * Threads    Any number of threads may use an engine. */
 typedef struct flexq_engine flexq_engine;
 
 typedef struct flexq_engine_options flexq_engine_options;

@@ -55,7 +55,7 @@ class Engine final : private SchedulerObserver {
   Status check(std::span<const int32_t> prompt, const GeneratorOptions& options) const;
   Status start_thread();  // with the lock
   void work();
-  // Submissions that came since; empty where the thread is to end.
+  // Sleeps while there is nothing to do; then the submissions that came since, maybe none.
   std::vector<Scheduler::Submission> wait_for_work();
   void run_step(std::vector<Scheduler::Submission> submissions);
   void request_left(const SchedulerMetrics& metrics) override;

@@ -1,6 +1,6 @@
 // Which requests compute how many tokens in the next step, and the step itself: continuous batching
 // over one context. One thread; knows nothing of threads and locks. Planning moves requests between
-// lists that have room for all; what it does find no memory for is an exception that lost nothing.
+// lists that have room for all, so that no request is lost where it finds no memory for the rest.
 //
 // A request has all tokens of prompt and answer, of which its sequence holds the first ones; what
 // is missing is computed in pieces, and the last of them gives the logits for the next token. So

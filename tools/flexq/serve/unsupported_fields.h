@@ -1,4 +1,5 @@
-// Fields that would change an answer and are not implemented: refused, never ignored.
+// Fields of the OpenAI API that would change an answer and that this server does not offer: refused
+// by name, never ignored.
 #pragma once
 
 #include <nlohmann/json.hpp>
