@@ -97,13 +97,15 @@ typedef struct flexq_load_times {
 FLEXQ_API flexq_status flexq_private_load_times(const flexq_model* model, flexq_load_times* times);
 
 /* Stored bytes per second of one thread that only hashes or decodes a chunk of this bundle in its
- * cache, while all others do the same; bytes per second that all write to fresh memory. */
+ * cache, while all others do the same; bytes per second that all write to fresh memory, as much as
+ * the weights take on the CPU, the better of two times and the first. Memory is measured last. */
 typedef struct flexq_load_floor {
   uint32_t struct_size;
   int32_t n_threads;
   double hash_rate;
   double decode_rate; /* 0: the bundle is not compressed */
   double fresh_memory_rate;
+  double first_touch_rate;
 } flexq_load_floor;
 /* n_threads: 0 for every processor. */
 FLEXQ_API flexq_status flexq_private_load_floor(const flexq_bundle* bundle, int32_t n_threads,

@@ -208,6 +208,7 @@ flexq_status flexq_private_load_floor(const flexq_bundle* bundle, int32_t n_thre
     shown.hash_rate = measured.hash_rate;
     shown.decode_rate = measured.decode_rate;
     shown.fresh_memory_rate = measured.fresh_memory_rate;
+    shown.first_touch_rate = measured.first_touch_rate;
     return flexq::api::fill_info(shown, floor);
   });
 }

@@ -13,7 +13,7 @@
 namespace flexq {
 namespace {
 
-constexpr int64_t kVerifyChunksPerThread = 4;  // between two progress reports
+constexpr int64_t kVerifyChunksPerThread = 16;  // between two progress reports
 
 // At least `bytes` of room; contents are lost.
 Status grow(HostBuffer& buffer, int64_t bytes, const char* what) {

@@ -18,39 +18,47 @@ namespace {
 constexpr int kCompressionLevel = 1;  // higher levels gain nothing on quantized weights
 constexpr int64_t kMinGainPercent = 2;
 
-constexpr bool code_is_bad(uint8_t code) {
-  return ((static_cast<unsigned>(code) + 32u) & 0xc0u) != 0;  // int8 outside [-32, 31]
+// Each of these is a few operations on the bits, zero for a good value, so that a vector of values
+// takes as few.
+constexpr uint8_t code_fault(uint8_t code) {
+  // An int8 in [-32, 31] has its three highest bits equal.
+  return static_cast<uint8_t>((code ^ (code << 1)) & 0xc0);
 }
-// Infinity and NaN have the largest magnitudes; a sign bit makes the pattern larger still.
-constexpr bool scale_is_bad(uint16_t bits) {
-  return bits >= 0x7c00u;
+constexpr uint16_t scale_fault(uint16_t bits) {
+  // Infinity and NaN have the largest magnitudes, 0x7c00 and up; negative ones have the highest
+  // bit.
+  return static_cast<uint16_t>((bits | (bits + 0x0400)) & 0x8000);
 }
-constexpr bool half_is_bad(uint16_t bits) {
-  return (bits & 0x7c00u) == 0x7c00u;
+constexpr uint16_t half_fault(uint16_t bits) {
+  return static_cast<uint16_t>(((bits & 0x7c00) + 0x0400) & 0x8000);
 }
-constexpr bool bf16_is_bad(uint16_t bits) {
-  return (bits & 0x7f80u) == 0x7f80u;
+constexpr uint16_t bf16_fault(uint16_t bits) {
+  return static_cast<uint16_t>(((bits & 0x7f80) + 0x0080) & 0x8000);
 }
-constexpr bool float_is_bad(uint32_t bits) {
-  return (bits & 0x7f800000u) == 0x7f800000u;
+constexpr uint32_t float_fault(uint32_t bits) {
+  return ((bits & 0x7f800000u) + 0x00800000u) & 0x80000000u;
 }
 
-// Index of the first element for which kIsBad, or -1. Blocks without an early exit inside, so that
-// the compiler vectorizes the common case: nothing is bad.
-template <typename T, bool (*kIsBad)(T)>
+// Index of the first element with a fault, or -1. Blocks without an early exit inside, so that the
+// compiler vectorizes the common case: nothing is bad.
+template <typename T, T (*kFault)(T)>
 int64_t find_bad(std::span<const uint8_t> bytes) {
-  constexpr int64_t kBlock = 1024;
+  constexpr int64_t kBlock = 4096;
   const int64_t n = static_cast<int64_t>(bytes.size() / sizeof(T));
-  T block[kBlock];
+  const auto element = [&](int64_t i) {
+    T value;
+    std::memcpy(&value, bytes.data() + i * static_cast<int64_t>(sizeof(T)), sizeof(T));
+    return value;
+  };
   for (int64_t begin = 0; begin < n; begin += kBlock) {
-    const int64_t count = std::min(kBlock, n - begin);
-    std::memcpy(block, bytes.data() + begin * static_cast<int64_t>(sizeof(T)),
-                static_cast<size_t>(count) * sizeof(T));
-    T any = 0;
-    for (int64_t i = 0; i < count; ++i)
-      any |= static_cast<T>(kIsBad(block[i]));
-    if (any == 0) continue;
-    return begin + (std::find_if(block, block + count, kIsBad) - block);
+    const int64_t end = std::min(begin + kBlock, n);
+    T faults = 0;
+    for (int64_t i = begin; i < end; ++i)
+      faults |= kFault(element(i));
+    if (faults == 0) continue;
+    for (int64_t i = begin; i < end; ++i) {
+      if (kFault(element(i)) != 0) return i;
+    }
   }
   return -1;
 }
@@ -58,13 +66,13 @@ int64_t find_bad(std::span<const uint8_t> bytes) {
 int64_t find_bad_value(WeightFormat format, std::span<const uint8_t> values) {
   switch (format) {
     case WeightFormat::kF32:
-      return find_bad<uint32_t, float_is_bad>(values);
+      return find_bad<uint32_t, float_fault>(values);
     case WeightFormat::kF16:
-      return find_bad<uint16_t, half_is_bad>(values);
+      return find_bad<uint16_t, half_fault>(values);
     case WeightFormat::kBF16:
-      return find_bad<uint16_t, bf16_is_bad>(values);
+      return find_bad<uint16_t, bf16_fault>(values);
     case WeightFormat::kInt6Group:
-      return find_bad<uint8_t, code_is_bad>(values);
+      return find_bad<uint8_t, code_fault>(values);
     case WeightFormat::kInt8Group:
     case WeightFormat::kInt8Row:
       return -1;  // every byte is a code
@@ -120,7 +128,7 @@ Status check_chunk_values(WeightFormat format, int64_t row_begin, int64_t n_rows
     return Status::error(StatusCode::kCorrupt, "byte between codes and scales is not zero");
   const auto scales = raw.subspan(static_cast<size_t>(layout.scales_offset));
   const int64_t n_groups = scales_per_row(format, n_cols);
-  if (const int64_t bad = find_bad<uint16_t, scale_is_bad>(scales); bad >= 0)
+  if (const int64_t bad = find_bad<uint16_t, scale_fault>(scales); bad >= 0)
     return bad_value("scale is negative or not finite", row_begin + bad / n_groups, "group",
                      bad % n_groups);
   return {};

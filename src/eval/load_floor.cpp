@@ -4,18 +4,20 @@
 #include <cstring>
 #include <vector>
 
+#include "base/checked.h"
 #include "base/memory_guard.h"
 #include "base/sha256.h"
 #include "base/stopwatch.h"
 #include "bundle/chunk_codec.h"
 #include "device/device_registry.h"
+#include "model/llama_model.h"
 
 namespace flexq {
 namespace {
 
 constexpr int kRounds = 5;
 constexpr int kPassesInARound = 16;  // of about 2 MiB: long beside the start of the threads
-constexpr int64_t kFreshBytes = int64_t{512} << 20;
+constexpr int kFreshRounds = 2;
 constexpr int64_t kFreshPartBytes = int64_t{2} << 20;  // a huge page
 
 int64_t largest_tensor(const Bundle& bundle) {
@@ -50,19 +52,25 @@ double best_rate(ThreadPool& pool, std::vector<ThreadData>& threads, Pass pass) 
 }
 
 // Allocated as the CPU allocates weights; only the writing counts.
-Result<double> fresh_memory_rate(ThreadPool& pool) {
+Status measure_fresh_memory(std::span<const StoredTensor> tensors, ThreadPool& pool,
+                            LoadFloor& floor) {
   FLEXQ_ASSIGN_OR_RETURN(const std::shared_ptr<Device> cpu, open_device("cpu", {}));
-  int64_t best_ns = INT64_MAX;
-  for (int round = 0; round < kRounds; ++round) {
+  FLEXQ_ASSIGN_OR_RETURN(const WeightPlan plan, plan_weights(*cpu, tensors));
+  const int64_t bytes = plan.total_bytes;
+  for (int round = 0; round < kFreshRounds; ++round) {
     FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceBuffer> memory,
-                           cpu->allocate(kFreshBytes, "fresh memory"));
+                           cpu->allocate(bytes, "fresh memory"));
     Stopwatch watch;
-    pool.parallel_for(kFreshBytes / kFreshPartBytes, [&](int64_t part, int) {
-      std::memset(memory->data() + part * kFreshPartBytes, 1, kFreshPartBytes);
+    pool.parallel_for(ceil_div(bytes, kFreshPartBytes), [&](int64_t part, int) {
+      const int64_t begin = part * kFreshPartBytes;
+      std::memset(memory->data() + begin, 1,
+                  static_cast<size_t>(std::min(kFreshPartBytes, bytes - begin)));
     });
-    best_ns = std::min(best_ns, watch.lap_ns());
+    const double rate = static_cast<double>(bytes) * 1e9 / static_cast<double>(watch.lap_ns());
+    if (round == 0) floor.first_touch_rate = rate;
+    floor.fresh_memory_rate = std::max(floor.fresh_memory_rate, rate);
   }
-  return static_cast<double>(kFreshBytes) * 1e9 / static_cast<double>(best_ns);
+  return Status();
 }
 
 }  // namespace
@@ -91,7 +99,6 @@ Result<LoadFloor> measure_load_floor(Bundle& bundle, ThreadPool& pool) {
                                   {stored, std::vector<uint8_t>(raw.size()), Status()});
 
   LoadFloor floor;
-  FLEXQ_ASSIGN_OR_RETURN(floor.fresh_memory_rate, fresh_memory_rate(pool));
   floor.hash_rate = best_rate(pool, threads, [](ThreadData& data) {
     data.status = guard_memory("hash", [&] {
       data.decoded[0] = sha256(data.stored)[0];
@@ -100,14 +107,16 @@ Result<LoadFloor> measure_load_floor(Bundle& bundle, ThreadPool& pool) {
   });
   for (ThreadData& data : threads)
     FLEXQ_RETURN_IF_ERROR(std::move(data.status));
-  if (!compressed) return floor;
-  ChunkDecompressor decompressor;
-  floor.decode_rate = best_rate(pool, threads, [&](ThreadData& data) {
-    data.status = guard_memory("decoded chunk",
-                               [&] { return decompressor.decompress(data.stored, data.decoded); });
-  });
-  for (ThreadData& data : threads)
-    FLEXQ_RETURN_IF_ERROR(std::move(data.status));
+  if (compressed) {
+    ChunkDecompressor decompressor;
+    floor.decode_rate = best_rate(pool, threads, [&](ThreadData& data) {
+      data.status = guard_memory(
+          "decoded chunk", [&] { return decompressor.decompress(data.stored, data.decoded); });
+    });
+    for (ThreadData& data : threads)
+      FLEXQ_RETURN_IF_ERROR(std::move(data.status));
+  }
+  FLEXQ_RETURN_IF_ERROR(measure_fresh_memory(bundle.tensors(), pool, floor));
   return floor;
 }
 

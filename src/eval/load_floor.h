@@ -16,12 +16,15 @@ struct LoadFloor {
   // chunk that stays in its cache.
   double hash_rate = 0;    // SHA-256
   double decode_rate = 0;  // zstd; 0 where the chunk is not compressed
-  // Bytes per second that all threads together write to memory that the system has just handed out.
-  // In a virtual machine, whose memory the host hands out in turn, this can take the longest.
+  // Bytes per second that all threads together write to memory that the system has just handed out,
+  // as much as the bundle's weights take on the CPU: the best round, and the first. Between the two
+  // lies the host of a virtual machine that takes back memory which its guest leaves free.
   double fresh_memory_rate = 0;
+  double first_touch_rate = 0;
 };
 
-// Measured with the first chunk of the bundle's largest tensor.
+// Hashing and decoding are measured with the first chunk of the bundle's largest tensor; memory
+// comes last, so that who loads at once finds it as the best round did.
 Result<LoadFloor> measure_load_floor(Bundle& bundle, ThreadPool& pool);
 
 }  // namespace flexq
