@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Long runs of the fuzz targets: many processes, until every target has had its executions.
 
-  fuzz_campaign.py --programs DIRECTORY --out DIRECTORY [--seconds N] [--jobs N] [--seed N]
+  fuzz_campaign.py --programs DIRECTORY --out DIRECTORY [--seconds N] [--jobs N] [--seed N] [--anew]
                    [DIRECTORY_EXECUTIONS [OTHER_EXECUTIONS]]
 
 Runs every fuzz_TARGET of the folder of programs, in slices: a slice is one process with a seed of
@@ -16,6 +16,9 @@ Writes into the folder `out`:
   TARGET/                     inputs that cover something new: the next run begins with them
   TARGET-crash-*, -leak-*, -oom-*, -timeout-*, and TARGET.N.log     what failed, how
   logs/TARGET.N.log           of the other slices
+
+A run goes on where the last one with the same folder stopped: with its inputs, and with its figures
+except those of targets that failed. --anew: with its inputs only.
 
 Temporary files lie in memory where the machine offers that. Exit code 1 when an input failed.
 """
@@ -56,8 +59,16 @@ class Target:
         self.slices = 0
         self.processor_seconds = 0.0
         self.begin = self.end = time.monotonic()
+        self.earlier_seconds = 0
         self.figures = {"edges": 0, "features": 0, "rss_mib": 0, "slowest_seconds": 0}
         self.failures = 0
+
+    def go_on(self, row):
+        """From the figures of an earlier run."""
+        self.done = row["executions"]
+        self.processor_seconds = float(row["processor_seconds"])
+        self.earlier_seconds = row["seconds"]
+        self.figures = {name: row[name] for name in self.figures}
 
     def speed(self):
         """Executions per processor second; None before the first slice has ended."""
@@ -88,7 +99,8 @@ class Target:
     def row(self):
         seconds = self.processor_seconds
         return {"target": self.name, "executions": self.done, "goal": self.goal,
-                "seconds": round(self.end - self.begin), "processor_seconds": round(seconds),
+                "seconds": self.earlier_seconds + round(self.end - self.begin),
+                "processor_seconds": round(seconds),
                 "per_second": round(self.done / seconds) if seconds else 0, **self.figures,
                 "failures": self.failures}
 
@@ -134,6 +146,12 @@ class Campaign:
                 is_directory = program.name == PREFIX + "bundle_directory"
                 self.targets.append(Target(program, arguments.directory_executions if is_directory
                                            else arguments.other_executions))
+        summary = self.out / "summary.json"
+        if summary.is_file() and not arguments.anew:
+            rows = {row["target"]: row for row in json.loads(summary.read_text())["targets"]}
+            for target in self.targets:
+                if rows.get(target.name, {"failures": 1})["failures"] == 0:
+                    target.go_on(rows[target.name])
         self.running = []
         self.begin = time.monotonic()
 
@@ -213,6 +231,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=0, help="0: until all executions are done")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--anew", action="store_true", help="count from 0")
     parser.add_argument("directory_executions", type=int, nargs="?", default=10**8)
     parser.add_argument("other_executions", type=int, nargs="?", default=10**7)
     campaign = Campaign(parser.parse_args())
