@@ -12,7 +12,7 @@ namespace flexq {
 namespace {
 
 // Pieces read between two progress calls, per thread.
-constexpr int64_t kPiecesPerWave = 16;
+constexpr int64_t kPiecesPerWave = 8;
 
 struct PieceRef {
   int64_t tensor;

@@ -1,5 +1,6 @@
 #include "model/rope_table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -36,6 +37,24 @@ void RopeTable::angles(int32_t position, float* cos, float* sin) const {
     cos[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
     sin[i] = static_cast<float>(std::sin(static_cast<double>(angle)));
   }
+}
+
+RopeRows::RopeRows(const RopeTable& table, int32_t n_positions)
+    : table_(&table),
+      known_(static_cast<size_t>(n_positions), false),
+      rows_(std::make_unique_for_overwrite<float[]>(static_cast<size_t>(n_positions) * 2 *
+                                                    static_cast<size_t>(table.n_angles()))) {}
+
+void RopeRows::copy(int32_t position, float* cos, float* sin) {
+  const auto index = static_cast<size_t>(position);
+  const auto n_angles = static_cast<size_t>(table_->n_angles());
+  float* row = rows_.get() + index * 2 * n_angles;
+  if (!known_[index]) {
+    table_->angles(position, row, row + n_angles);
+    known_[index] = true;
+  }
+  std::copy_n(row, n_angles, cos);
+  std::copy_n(row + n_angles, n_angles, sin);
 }
 
 }  // namespace flexq

@@ -49,6 +49,7 @@ Result<std::shared_ptr<Context>> Context::create(std::shared_ptr<const LoadedMod
   context->chunk_targets_.reserve(chunk);
   context->samplings_.reserve(static_cast<size_t>(plan.shape.n_outputs));
   context->samples_.reserve(static_cast<size_t>(plan.shape.n_outputs));
+  context->rope_rows_ = RopeRows(context->model_->rope, plan.shape.context_tokens);
   context->chunk_cos_.resize(chunk * static_cast<size_t>(plan.shape.head_dim / 2));
   context->chunk_sin_.resize(context->chunk_cos_.size());
   return context;
@@ -150,7 +151,7 @@ void Context::stage_token(int32_t index, int32_t sequence, int32_t position) {
   chunk_positions_[i] = position;
   chunk_sequences_[i] = sequence;
   const size_t half = static_cast<size_t>(plan_.shape.head_dim / 2);
-  model_->rope.angles(position, &chunk_cos_[i * half], &chunk_sin_[i * half]);
+  rope_rows_.copy(position, &chunk_cos_[i * half], &chunk_sin_[i * half]);
 }
 
 Status Context::run_chunk(int32_t n_tokens, StopCheck stop) {

@@ -11,6 +11,7 @@
 #include "base/byte_source.h"
 #include "base/status.h"
 #include "model/forward.h"
+#include "model/rope_table.h"
 #include "runtime/kv_cache.h"
 #include "runtime/loaded_model.h"
 #include "runtime/sampler.h"
@@ -179,6 +180,7 @@ class Context {
   std::vector<int32_t> chunk_targets_;     // of score(): what followed the tokens of chunk_outputs_
   std::vector<DeviceSampling> samplings_;  // scratch of sample(), as is the next one
   std::vector<DeviceSample> samples_;
+  RopeRows rope_rows_;
   std::vector<float> chunk_cos_;  // (chunk_tokens, head_dim / 2)
   std::vector<float> chunk_sin_;
 };

@@ -50,7 +50,13 @@ void Request::end(FinishReason reason) {
   stats_.ended_ns = now_ns();
 }
 
+// Readers are woken without the lock, which they would wait for at once.
 void Request::push(const TokenEvent& event) {
+  add(event);
+  changed_.notify_one();
+}
+
+void Request::add(const TokenEvent& event) {
   const std::lock_guard lock(mutex_);
   events_.push_back({event.finish_reason,
                      event.token,
@@ -65,7 +71,6 @@ void Request::push(const TokenEvent& event) {
     if (stats_.first_token_ns == 0) stats_.first_token_ns = stats_.last_token_ns;
     ++stats_.n_generated_tokens;
   }
-  changed_.notify_one();
 }
 
 void Request::fail(Status status) {

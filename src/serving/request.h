@@ -64,6 +64,7 @@ class Request {
   void fail(Status status);
 
  private:
+  void add(const TokenEvent& event);
   void end(FinishReason reason);  // with the lock
   bool has_ended() const { return stats_.ended_ns != 0; }
 

@@ -47,6 +47,21 @@ TEST_CASE("rope angles of every scaling rule") {
   check_angles(config_with({RopeType::kLlama3, 500000.0, 32.0, 1.0, 4.0, 8192}, 64));
 }
 
+TEST_CASE("kept angles are those of their position, in whatever order positions come") {
+  const RopeTable table(config_with({RopeType::kLlama3, 500000.0, 8.0, 1.0, 4.0, 8192}, 128));
+  RopeRows rows(table, 300);
+  const auto n = static_cast<size_t>(table.n_angles());
+  REQUIRE(n == 64);
+  std::vector<float> cos(n), sin(n), kept_cos(n), kept_sin(n);
+  for (const int32_t position : {299, 0, 17, 16, 299, 17, 1, 0}) {
+    CAPTURE(position);
+    table.angles(position, cos.data(), sin.data());
+    rows.copy(position, kept_cos.data(), kept_sin.data());
+    CHECK(kept_cos == cos);
+    CHECK(kept_sin == sin);
+  }
+}
+
 TEST_CASE("llama3 scaling keeps short wavelengths, divides long ones, blends between") {
   const RopeConfig rope{RopeType::kLlama3, 500000.0, 8.0, 1.0, 4.0, 8192};
   const Vector scaled = reference_frequencies(config_with(rope, 128));
