@@ -3,15 +3,17 @@
 // and cuda_attention: a CTA's warps share the same 16 rows as there, piece by piece, and pieces are
 // added as attention_combine adds them.
 //
-// Grid: (n_tokens * pieces, n_kv_heads), the pieces of a token side by side, 4 warps. The CTA of a
-// token's last piece, and it alone, stores the new key and value and reads them back; all others
+// Grid: (n_tokens * pieces, n_kv_heads), the pieces of a token side by side, 4 warps. Where there
+// are sequences enough a CTA makes all pieces of its token, one after the other, and keeps the sum
+// of finished ones in the place of q: few CTAs begin and end, and nothing is exchanged. The CTA of
+// a token's last piece, and it alone, stores the new key and value and reads them back; all others
 // only read positions of earlier passes, so every CTA starts its copies of those before it waits
 // for the projections. The pieces of a token and KV head are added by its CTAs out of each other's
 // shared memory, each a part of the columns, where they are a cluster; else by the last of them to
 // be done: a counter decides which CTA that is, not in which order it adds. Counters are 0 before
 // and after. Dynamic shared memory: a ring of kRing tiles, K and V alternating (for int8: of codes,
-// and one converted tile), what warps exchange, q as fp16, and the new row of k and of v. A
-// cluster's pieces take the ring's place.
+// which each lane converts on their way into a product), what warps exchange, q as fp16, and the
+// new row of k and of v. A cluster's pieces take the ring's place.
 #include "kernels/cuda/attention_decode_shape.h"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/cluster.cuh"
@@ -26,13 +28,14 @@ namespace {
 // piece is on its way while the projections are made. Many, one after the other: while some begin
 // or exchange, others read (LLaMA-2-7B, 64 sequences of 640 tokens on an H200: 4 CTAs with 3 tiles
 // 7,630 tokens per second, 3 with 4 7,594, 2 with 6 6,890).
+template <int kDim, bool kInt8>
 struct DeepRing {
-  static constexpr int kTiles = 6;
+  static constexpr int kTiles = kInt8 ? 8 : 6;
   static constexpr int kCtas = 2;
 };
-template <int kDim>
+template <int kDim, bool kInt8>
 struct ShallowRing {
-  static constexpr int kTiles = 3;
+  static constexpr int kTiles = kInt8 ? 5 : 3;
   static constexpr int kCtas = kDim == 256 ? 2 : 4;  // what the registers allow
 };
 
@@ -64,9 +67,11 @@ struct DecodeShared {
     alignas(128) uint8_t ring[kRing * kSlotBytes<kDim, kInt8>];
     Piece<kDim> piece;
   };
-  alignas(128) uint8_t converted[kInt8 ? kTileBytes<kDim> : 16];
   Exchange<kDim> exchange;
-  __half q[kRowsPerWarp * kQueryStride];
+  union {
+    alignas(16) __half q[kRowsPerWarp * kQueryStride];
+    float sum[kMostWholeGroup][kDim];  // of finished pieces
+  };
   float k[kDim];
   float v[kDim];
   bool adds_pieces;
@@ -104,21 +109,23 @@ __device__ inline void stage_queries(const DecodeArgs& args, int64_t token, int6
 }
 
 // A operands of all steps of 16 columns, for rows g and g + 8.
-template <int kDim, int kStride>
+template <int kDim, bool kInt8, int kStride>
 __device__ inline void read_queries(const __half* q, int lane, uint32_t (&a)[kDim / 16][4]) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
-    const auto* row = reinterpret_cast<const uint32_t*>(q + (lane / 4 + half * 8) * kStride);
+    const __half* row = q + (lane / 4 + half * 8) * kStride;
 #pragma unroll
-    for (int i = 0; i < kDim / 8; ++i)
-      a[i / 2][i % 2 * 2 + half] = row[i * 4 + lane % 4];
+    for (int i = 0; i < kDim / 8; ++i) {
+      a[i / 2][i % 2 * 2 + half] =
+          *reinterpret_cast<const uint32_t*>(row + column_of_pair<kInt8>(i / 2, i % 2, lane));
+    }
   }
 }
 
 // The new key, rotated, and the new value into the cache, by all threads, the last ones first: few
 // query heads are staged by the first warps alone, at the same time.
-__device__ inline void store_new_rows(const DecodeArgs& args, int64_t token, int32_t kv_head,
-                                      const int32_t* table, int32_t position, float* k, float* v) {
+__device__ inline void store_new_rows(const DecodeArgs& args, const KvHead& head, int64_t v_offset,
+                                      int64_t token, int32_t kv_head, float* k, float* v) {
   const CudaKv& kv = args.rows.kv;
   const int32_t half = kv.head_dim / 2;
   const auto thread = static_cast<int32_t>(threadIdx.x);
@@ -133,16 +140,17 @@ __device__ inline void store_new_rows(const DecodeArgs& args, int64_t token, int
     v[pair + half] = __ldcg(v_row + pair + half);
   }
   __syncthreads();
-  const int32_t slot = position % kv.page_tokens;
+  const int32_t position = head.n_positions - 1;
+  const int32_t slot = position % kKvPageTokens;
+  uint8_t* page =
+      kv.pages + (head.base - kv.pages) + head.table[position / kKvPageTokens] * kv.page_bytes;
   const int32_t lane = thread % 32;
   if (thread / 32 == 0) {
     store_row(
-        kv, [=](int32_t i) { return k[i]; }, slot, kv_head_in_page(kv, table, position, kv_head),
-        lane);
+        kv, [=](int32_t i) { return k[i]; }, slot, page, lane);
   } else if (thread / 32 == 1) {
     store_row(
-        kv, [=](int32_t i) { return v[i]; }, slot,
-        kv_head_in_page(kv, table, position, kv.n_kv_heads + kv_head), lane);
+        kv, [=](int32_t i) { return v[i]; }, slot, page + v_offset, lane);
   }
   __syncthreads();
 }
@@ -218,7 +226,7 @@ __device__ inline void add_cluster_pieces(const Args& args, const Piece<kDim>& o
 }
 
 // o, m and l of the query heads of a KV head into shared memory.
-template <int kDim, int kColumns>
+template <int kDim, bool kRaw, int kColumns>
 __device__ inline void keep_piece(const State<kColumns>& state, int first_column, int lane,
                                   Piece<kDim>& piece) {
 #pragma unroll
@@ -226,9 +234,11 @@ __device__ inline void keep_piece(const State<kColumns>& state, int first_column
     const int row = lane / 4 + half * 8;
 #pragma unroll
     for (int n = 0; n < kColumns; ++n) {
-      const int column = (first_column + n) * 8 + lane % 4 * 2;
-      *reinterpret_cast<float2*>(&piece.o[row][column]) =
-          make_float2(state.o[n][half * 2], state.o[n][half * 2 + 1]);
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        piece.o[row][state_column<kColumns, kRaw>(first_column, n, i, lane)] =
+            state.o[n][half * 2 + i];
+      }
     }
     if (lane % 4 == 0 && first_column == 0) {
       piece.m[row] = state.m[half];
@@ -237,7 +247,44 @@ __device__ inline void keep_piece(const State<kColumns>& state, int first_column
   }
 }
 
-template <int kDim, bool kInt8, typename Ring>
+// The sum of finished pieces of the rows below kMostWholeGroup, which all have the same positions:
+// o in shared memory, m and l of the lane's row in registers.
+struct RowSum {
+  float m;
+  float l;
+};
+template <int kDim, bool kRaw, int kColumns>
+__device__ inline RowSum set_aside(const State<kColumns>& state, int first_column, int lane,
+                                   float (&sum)[kMostWholeGroup][kDim]) {
+#pragma unroll
+  for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      sum[lane / 4][state_column<kColumns, kRaw>(first_column, n, i, lane)] = state.o[n][i];
+    }
+  }
+  return {state.m[0], state.l[0]};
+}
+// Turns `state`, a finished piece, into the sum of it and all before.
+template <int kDim, bool kRaw, int kColumns>
+__device__ inline void add_sum(const RowSum& before, const float (&sum)[kMostWholeGroup][kDim],
+                               float scale_log2, int first_column, int lane,
+                               State<kColumns>& state) {
+  const PieceWeights w = weigh_piece(before.m, state.m[0], scale_log2);
+  state.m[0] = w.m;
+  state.l[0] = add_piece(w, before.l, state.l[0]);
+#pragma unroll
+  for (int n = 0; n < kColumns; ++n) {
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int column = state_column<kColumns, kRaw>(first_column, n, i, lane);
+      state.o[n][i] = add_piece(w, sum[lane / 4][column], state.o[n][i]);
+    }
+  }
+}
+
+// kWhole: a CTA makes all pieces of its token.
+template <int kDim, bool kInt8, bool kWhole, typename Ring>
 __global__ void __launch_bounds__(kKvWarps * 32, Ring::kCtas)
     attend_decode(const __grid_constant__ DecodeArgs args) {
   using Tiles = KvTiles<kDim, kInt8>;
@@ -251,15 +298,16 @@ __global__ void __launch_bounds__(kKvWarps * 32, Ring::kCtas)
   const CudaKv& kv = rows_args.kv;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const auto token = static_cast<int32_t>(blockIdx.x) / rows_args.n_pieces;
-  const auto piece = static_cast<int32_t>(blockIdx.x) % rows_args.n_pieces;
+  const int32_t n_pieces = kWhole ? 1 : rows_args.n_pieces;
+  const int32_t token = static_cast<int32_t>(blockIdx.x) / n_pieces;
+  const int32_t piece = static_cast<int32_t>(blockIdx.x) % n_pieces;
   const auto kv_head = static_cast<int32_t>(blockIdx.y);
   const int32_t position = rows_args.positions[token];
   const int32_t last_piece = position / kPieceTokens;
   if (piece > last_piece) return;
-  const bool has_new = piece == last_piece;
-  const int32_t begin = piece * kPieceTokens;
-  const int32_t end = min(begin + kPieceTokens, position + 1);
+  const bool has_new = kWhole || piece == last_piece;
+  const int32_t begin = kWhole ? 0 : piece * kPieceTokens;
+  const int32_t end = kWhole ? position + 1 : min(begin + kPieceTokens, position + 1);
 
   const int32_t* table = kv.block_tables + rows_args.sequences[token] * kv.pages_per_sequence;
   const KvHead head = {kv.pages + kv.layer_offset + kv_head * kv.head_bytes, table, kv.page_bytes,
@@ -293,20 +341,20 @@ __global__ void __launch_bounds__(kKvWarps * 32, Ring::kCtas)
   const int n_early = min(kRing - 1, n_old_steps);
   for (int i = 0; i < n_early; ++i)
     copy();
-  for (auto i = static_cast<int>(threadIdx.x); i < kRowsPerWarp * Shared::kQueryStride;
-       i += kKvWarps * 32)
-    shared.q[i] = __half();
+  constexpr int kQueryVectors = static_cast<int>(sizeof(shared.q) / sizeof(uint4));
+  for (auto i = static_cast<int>(threadIdx.x); i < kQueryVectors; i += kKvWarps * 32)
+    reinterpret_cast<uint4*>(shared.q)[i] = make_uint4(0, 0, 0, 0);
   __syncthreads();
 
   wait_for_kernel_before();
   stage_queries<kDim, Shared::kQueryStride>(args, token, kv_head, shared.q);
-  if (has_new) store_new_rows(args, token, kv_head, table, position, shared.k, shared.v);
+  if (has_new) store_new_rows(args, head, v_offset, token, kv_head, shared.k, shared.v);
   for (int i = n_early; i < kRing - 1; ++i)
     copy();
   let_next_kernel_start();
   __syncthreads();
   uint32_t q[kDim / 16][4];
-  read_queries<kDim, Shared::kQueryStride>(shared.q, lane, q);
+  read_queries<kDim, kInt8, Shared::kQueryStride>(shared.q, lane, q);
 
   LaneRows rows;
 #pragma unroll
@@ -322,61 +370,75 @@ __global__ void __launch_bounds__(kKvWarps * 32, Ring::kCtas)
   state.reset();
   // The next step's tile: waits for it, starts the copy that takes the place of the last one.
   int slot = 0;
-  const auto next_tile = [&](int32_t first) -> const uint8_t* {
+  const auto next_tile = [&]() -> const uint8_t* {
     float_copy::wait_group<kRing - 2>();
     __syncthreads();
     copy();
     const uint8_t* arrived = shared.ring + slot * kSlotBytes<kDim, kInt8>;
     slot = slot + 1 == kRing ? 0 : slot + 1;
-    if constexpr (!kInt8) {
-      return arrived;
-    } else {
-      Tiles::convert(head, first, arrived, shared.converted);
-      __syncthreads();
-      return shared.converted;
-    }
+    return arrived;
   };
+  RowSum before;
 #pragma unroll 1
-  for (int32_t first = begin; first < end; first += kPositions) {
-    const uint8_t* keys = next_tile(first);
-    float s[P::kKeys][4];
-    float largest[2];
-    uint32_t p[P::kKeys][2];
-    const int first_key = P::first_key(warp) * 8;
-    multiply_keys<kDim>(q, keys, first_key, lane, s);
-    if (first + kPositions - 1 > position) mask(rows, first + first_key, lane, s);
-    find_largest<kDim, true>(s, state.m, warp, lane, &shared.exchange, largest);
-    soften(s, largest, rows_args.scale_log2, state, p);
-    // Half an operand per 8 positions.
+  for (int32_t piece_first = begin; piece_first < end; piece_first += kPieceTokens) {
+    const int32_t piece_end = min(piece_first + kPieceTokens, end);
+#pragma unroll 1
+    for (int32_t first = piece_first; first < piece_end; first += kPositions) {
+      const uint8_t* keys = next_tile();
+      float s[P::kKeys][4];
+      float largest[2];
+      uint32_t p[P::kKeys][2];
+      const int first_key = P::first_key(warp) * 8;
+      if constexpr (kInt8) {
+        multiply_raw_keys<kDim>(q, keys, first_key, lane, s);
+      } else {
+        multiply_keys<kDim>(q, keys, first_key, lane, s);
+      }
+      if (first + kPositions - 1 > position) mask(rows, first + first_key, lane, s);
+      find_largest<kDim, true>(s, state.m, warp, lane, &shared.exchange, largest);
+      soften(s, largest, rows_args.scale_log2, state, p);
+      // Half an operand per 8 positions.
 #pragma unroll
-    for (int n = 0; n < P::kKeys; ++n) {
-      const int key = P::first_key(warp) + n;
-      reinterpret_cast<uint2*>(&shared.exchange.p[key / 2][lane])[key % 2] =
-          make_uint2(p[n][0], p[n][1]);
-    }
-    // Its barrier also shows all of p to all warps.
-    const uint8_t* values = next_tile(first);
-    if (!has_columns) continue;
+      for (int n = 0; n < P::kKeys; ++n) {
+        const int key = P::first_key(warp) + n;
+        reinterpret_cast<uint2*>(&shared.exchange.p[key / 2][lane])[key % 2] =
+            make_uint2(p[n][0], p[n][1]);
+      }
+      // Its barrier also shows all of p to all warps.
+      const uint8_t* values = next_tile();
+      if (!has_columns) continue;
 #pragma unroll
-    for (int i = 0; i < kPositions / 16; ++i) {
-      const uint4 both = shared.exchange.p[i][lane];
-      const uint32_t a[4] = {both.x, both.y, both.z, both.w};
-      multiply_values<kDim>(a, values, i, first_column, lane, state);
+      for (int i = 0; i < kPositions / 16; ++i) {
+        const uint4 both = shared.exchange.p[i][lane];
+        const uint32_t a[4] = {both.x, both.y, both.z, both.w};
+        if constexpr (kInt8) {
+          multiply_raw_values<kDim>(a, values, i, first_column, lane, state);
+        } else {
+          multiply_values<kDim>(a, values, i, first_column, lane, state);
+        }
+      }
     }
+    if (kWhole && has_columns) {
+      if (piece_first > 0) {
+        add_sum<kDim, kInt8>(before, shared.sum, rows_args.scale_log2, first_column, lane, state);
+      }
+      if (piece_end < end) before = set_aside<kDim, kInt8>(state, first_column, lane, shared.sum);
+    }
+    if (kWhole && piece_end < end) state.reset();
   }
-  if (last_piece == 0) {
-    if (has_columns) store_rows(rows_args, rows, state, first_column, lane, position);
+  if (kWhole || last_piece == 0) {
+    if (has_columns) store_rows<kInt8>(rows_args, rows, state, first_column, lane, position);
     return;
   }
   if (args.piece_clusters) {
     __syncthreads();  // of the ring: all tiles are read
-    if (has_columns) keep_piece(state, first_column, lane, shared.piece);
+    if (has_columns) keep_piece<kDim, kInt8>(state, first_column, lane, shared.piece);
     cluster_sync();
     add_cluster_pieces(rows_args, shared.piece, token, kv_head, piece, last_piece + 1);
     cluster_sync();  // nobody ends while others read its piece
     return;
   }
-  if (has_columns) store_piece(rows_args, rows, state, piece, first_column, lane);
+  if (has_columns) store_piece<kInt8>(rows_args, rows, state, piece, first_column, lane);
   __threadfence();
   __syncthreads();
   if (threadIdx.x == 0) {
@@ -390,24 +452,31 @@ __global__ void __launch_bounds__(kKvWarps * 32, Ring::kCtas)
   add_scratch_pieces(rows_args, token, kv_head, last_piece + 1);
 }
 
-template <int kDim, bool kInt8, typename Ring>
-cudaError_t launch_ring(const CudaLaunch& where, dim3 grid, DecodeArgs args) {
+template <int kDim, bool kInt8, bool kWhole, typename Ring>
+cudaError_t launch_ring(const CudaLaunch& where, int32_t n_tokens, DecodeArgs args) {
   using Shared = DecodeShared<kDim, kInt8, Ring::kTiles>;
+  const int32_t n_pieces = kWhole ? 1 : args.rows.n_pieces;
+  const dim3 grid(static_cast<unsigned>(n_tokens * n_pieces),
+                  static_cast<unsigned>(args.rows.kv.n_kv_heads));
   const AttentionPlacement placement =
-      place_attention(int64_t{grid.x} * grid.y, args.rows.n_pieces, where.n_sms, sizeof(Shared));
+      place_attention(int64_t{grid.x} * grid.y, n_pieces, where.n_sms, sizeof(Shared));
+  args.rows.n_pieces = n_pieces;
   args.piece_clusters = placement.n_cluster > 1;
-  return launch_overlapping_clusters(where, static_cast<uint32_t>(placement.n_cluster),
-                                     attend_decode<kDim, kInt8, Ring>, grid, dim3(kKvWarps * 32),
-                                     static_cast<size_t>(placement.shared_bytes), args);
+  return launch_overlapping_clusters(
+      where, static_cast<uint32_t>(placement.n_cluster), attend_decode<kDim, kInt8, kWhole, Ring>,
+      grid, dim3(kKvWarps * 32), static_cast<size_t>(placement.shared_bytes), args);
 }
 
 template <int kDim, bool kInt8>
 cudaError_t launch_decode(const CudaLaunch& where, int32_t n_tokens, const DecodeArgs& args) {
-  const dim3 grid(static_cast<unsigned>(n_tokens * args.rows.n_pieces),
-                  static_cast<unsigned>(args.rows.kv.n_kv_heads));
-  const bool at_once = int64_t{grid.x} * grid.y <= int64_t{DeepRing::kCtas} * where.n_sms;
-  return at_once ? launch_ring<kDim, kInt8, DeepRing>(where, grid, args)
-                 : launch_ring<kDim, kInt8, ShallowRing<kDim>>(where, grid, args);
+  using Deep = DeepRing<kDim, kInt8>;
+  using Shallow = ShallowRing<kDim, kInt8>;
+  const int64_t n_rows = int64_t{n_tokens} * args.rows.kv.n_kv_heads;
+  if (attends_whole(n_rows, args.rows.n_group, where.n_sms))
+    return launch_ring<kDim, kInt8, true, Shallow>(where, n_tokens, args);
+  return n_rows * args.rows.n_pieces <= int64_t{Deep::kCtas} * where.n_sms
+             ? launch_ring<kDim, kInt8, false, Deep>(where, n_tokens, args)
+             : launch_ring<kDim, kInt8, false, Shallow>(where, n_tokens, args);
 }
 
 template <int kDim>

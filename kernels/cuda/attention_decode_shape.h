@@ -15,6 +15,14 @@ constexpr bool fuses_attention(int32_t sm, int64_t n_tokens, int32_t n_heads, in
          n_heads / n_kv_heads <= 16 && head_dim % 2 == 0 && head_dim <= 256;
 }
 
+// Query heads of a KV head, at most, where a CTA makes all pieces of its token.
+inline constexpr int32_t kMostWholeGroup = 8;
+
+// Whether it does: where one CTA for each sequence and KV head fills the multiprocessors.
+constexpr bool attends_whole(int64_t n_sequence_heads, int32_t n_group, int32_t n_sms) {
+  return n_sequence_heads > 2 * int64_t{n_sms} && n_group <= kMostWholeGroup;
+}
+
 struct AttentionPlacement {
   int32_t n_cluster;     // CTAs of a cluster: all pieces of a sequence and KV head, or 1
   int64_t shared_bytes;  // of a CTA

@@ -19,6 +19,8 @@
 // one piece and attention_combine adds them. Dynamic shared memory: a ring of three tiles filled by
 // cp.async two steps ahead, K and V alternating (for int8: of codes, and one converted tile), then
 // 16 x kDim floats of finished pieces for each 16 rows, then what warps exchange.
+#include <type_traits>
+
 #include "kernels/cuda/attention_combine.cuh"
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/programmatic_launch.cuh"
@@ -121,7 +123,7 @@ __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
     copy();
 
   uint32_t q[kDim / 16][4];
-  load_q<kDim>(args, rows, lane, q);
+  load_q<kDim, kInt8>(args, rows, lane, q);
   auto* parked = reinterpret_cast<float4*>(kv_ring + kRingBytes<kDim, kInt8> +
                                            warp * kParkedBytes<kDim, kTogether>);
   // Behind the parked sums, or where they would be.
@@ -135,7 +137,7 @@ __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
 
   // The next step's tile: waits for it, starts the copy that takes the place of the last one.
   int slot = 0;
-  const auto next_tile = [&](int32_t first) -> const uint8_t* {
+  const auto next_tile = [&](auto are_keys) -> const uint8_t* {
     float_copy::wait_group<kRing - 2>();
     __syncthreads();
     copy();
@@ -145,7 +147,7 @@ __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
       return arrived;
     } else {
       uint8_t* converted = kv_ring + kRing * kSlotBytes<kDim, kInt8>;
-      Tiles::convert(head, first, arrived, converted);
+      Tiles::template convert<are_keys.value>(arrived, converted);
       __syncthreads();
       return converted;
     }
@@ -158,7 +160,7 @@ __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
       // The same for all warps where they share rows.
       const bool wanted = first <= last_position;
       uint32_t p[P::kKeys][2];
-      const uint8_t* keys = next_tile(first);
+      const uint8_t* keys = next_tile(std::true_type());
       if (wanted) {
         float s[P::kKeys][4];
         float largest[2];
@@ -182,7 +184,7 @@ __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
         }
       }
       // Its barrier also shows all of p to all warps.
-      const uint8_t* values = next_tile(first);
+      const uint8_t* values = next_tile(std::false_type());
       if (wanted && has_columns) {
 #pragma unroll
         for (int i = 0; i < kPositions / 16; ++i) {
@@ -209,9 +211,10 @@ __global__ void __launch_bounds__(kKvWarps * 32, kLeastCtas<kDim, kTogether>)
     }
   }
   if (!has_columns) return;
-  if (split) store_piece(args, rows, state, piece, first_column, lane);
+  if (split) store_piece<false>(args, rows, state, piece, first_column, lane);
   if (piece == 0) {
-    store_rows(args, rows, state, first_column, lane, split ? kPieceTokens - 1 : last_position);
+    store_rows<false>(args, rows, state, first_column, lane,
+                      split ? kPieceTokens - 1 : last_position);
   }
 }
 
@@ -276,6 +279,13 @@ bool splits(int64_t n_tokens, int64_t most_positions) {
   return n_tokens <= kMostSplitTokens && most_positions > kPieceTokens;
 }
 
+// Whether single tokens get a launch of their own: beside prompts most of their CTAs would have no
+// rows, where they fill the processors alone.
+bool goes_apart(const CudaLaunch& where, const CudaBatch& batch, int32_t n_kv_heads) {
+  return batch.n_tokens > kMostSplitTokens && batch.n_first_singles < batch.n_runs &&
+         int64_t{batch.n_first_singles} * n_kv_heads >= where.n_sms;
+}
+
 }  // namespace
 }  // namespace attention
 
@@ -291,22 +301,35 @@ cudaError_t cuda_attention(const CudaLaunch& where, const CudaBatch& batch, cons
   args.kv = kv;
   args.positions = batch.positions;
   args.sequences = batch.sequences;
-  args.run_begins = batch.run_begins;
   args.q = q.data;
   args.out = out.data;
   args.q_stride = q.stride;
   args.out_stride = out.stride;
   args.n_heads = n_heads;
   args.n_group = n_heads / kv.n_kv_heads;
-  args.n_runs = batch.n_runs;
-  args.single_tokens = batch.longest_run == 1;
   args.n_pieces = split ? n_pieces : 1;
   args.scale_log2 = static_cast<float>(scale_log2);
   if (split) {
     auto* o = reinterpret_cast<float*>(scratch);
     args.scratch = {o, o + int64_t{batch.n_tokens} * n_heads * n_pieces * kv.head_dim, n_pieces};
   }
-  const cudaError_t error = launch_attend(where, batch, args);
+  const auto attend_runs = [&](const CudaBatch& runs) {
+    args.run_begins = runs.run_begins;
+    args.n_runs = runs.n_runs;
+    args.single_tokens = runs.longest_run == 1;
+    return launch_attend(where, runs, args);
+  };
+  CudaBatch others = batch;
+  cudaError_t error = cudaSuccess;
+  if (goes_apart(where, batch, kv.n_kv_heads)) {
+    CudaBatch singles = batch;
+    singles.n_runs = batch.n_first_singles;
+    singles.longest_run = 1;
+    error = attend_runs(singles);
+    others.run_begins += batch.n_first_singles;
+    others.n_runs -= batch.n_first_singles;
+  }
+  if (error == cudaSuccess) error = attend_runs(others);
   if (error != cudaSuccess || !split) return error;
   return launch_overlapping(
       where, attention_combine,

@@ -92,7 +92,7 @@ __device__ inline LaneRows lane_rows(const Args& args, int64_t run_begin, int64_
 }
 
 // The A operands of all steps of 16 columns; zeros past head_dim.
-template <int kDim>
+template <int kDim, bool kInt8>
 __device__ inline void load_q(const Args& args, const LaneRows& rows, int lane,
                               uint32_t (&q)[kDim / 16][4]) {
   const int32_t head_dim = args.kv.head_dim;
@@ -102,7 +102,7 @@ __device__ inline void load_q(const Args& args, const LaneRows& rows, int lane,
         args.q + int64_t{rows.token[half]} * args.q_stride + int64_t{rows.head[half]} * head_dim;
 #pragma unroll
     for (int i = 0; i < kDim / 8; ++i) {
-      const int column = i * 8 + lane % 4 * 2;
+      const int column = column_of_pair<kInt8>(i / 2, i % 2, lane);
       const float low = column < head_dim ? row[column] : 0.0f;
       const float high = column + 1 < head_dim ? row[column + 1] : 0.0f;
       q[i / 2][i % 2 * 2 + half] = pack_halves(low, high);
@@ -144,6 +144,46 @@ __device__ inline void multiply_keys(const uint32_t (&q)[kDim / 16][4], const ui
 #pragma unroll
       for (int n = 0; n < kKeys; ++n)
         mma_m16n8k16(s[n], q[step + 1], b[n][2], b[n][3]);
+    }
+  }
+}
+
+// The same from a raw int8 tile: every lane converts what it multiplies.
+template <int kDim, int kKeys>
+__device__ inline void multiply_raw_keys(const uint32_t (&q)[kDim / 16][4], const uint8_t* raw,
+                                         int first, int lane, float (&s)[kKeys][4]) {
+  const auto* scales = reinterpret_cast<const uint16_t*>(raw + kTilePositions<kDim> * kDim);
+  __half2 scale[kKeys];
+#pragma unroll
+  for (int n = 0; n < kKeys; ++n) {
+    const uint32_t bits = scales[first + n * 8 + lane / 4];
+    scale[n] = pair_of_scales(bits | bits << 16);
+    s[n][0] = s[n][1] = s[n][2] = s[n][3] = 0.0f;
+  }
+  // Rows 8 apart swap their pieces alike, and piece i lies where piece 0 does but for the bits of
+  // i.
+  const int own = raw_offset<kDim>(first + lane / 4, 0) + lane % 4 * 4;
+  constexpr int kSteps = kDim / 16;
+  constexpr int kAtOnce = kSteps < 4 ? kSteps : 4;  // loads before what waits for them
+#pragma unroll
+  for (int begin = 0; begin < kSteps; begin += kAtOnce) {
+    uint32_t codes[kAtOnce][kKeys];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+#pragma unroll
+      for (int n = 0; n < kKeys; ++n) {
+        codes[i][n] =
+            *reinterpret_cast<const uint32_t*>(raw + (own ^ (begin + i) * 16) + n * 8 * kDim);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+#pragma unroll
+      for (int n = 0; n < kKeys; ++n) {
+        const uint32_t biased = biased_codes(codes[i][n]);
+        mma_m16n8k16(s[n], q[begin + i], pair_of_codes(biased, kLowPair, scale[n]),
+                     pair_of_codes(biased, kHighPair, scale[n]));
+      }
     }
   }
 }
@@ -240,6 +280,59 @@ __device__ inline void multiply_values(const uint32_t (&p)[4], const uint8_t* ti
   }
 }
 
+// The column of element i of n's 8 columns in a lane's state. kRaw: as multiply_raw_values() makes
+// them, up to four consecutive ones a lane.
+template <int kColumns, bool kRaw>
+__device__ inline int state_column(int first_column, int n, int i, int lane) {
+  const int x = lane % 4 * 2 + i;
+  if constexpr (!kRaw) return (first_column + n) * 8 + x;
+  constexpr int kWide = kColumns < 4 ? kColumns : 4;
+  return first_column * 8 + n / kWide * kWide * 8 + x * kWide + n % kWide;
+}
+
+// The same products from a raw int8 tile. Only the order of columns differs, see state_column().
+template <int kDim, int kColumns>
+__device__ inline void multiply_raw_values(const uint32_t (&p)[4], const uint8_t* raw, int step,
+                                           int first_column, int lane, State<kColumns>& state) {
+  constexpr uint32_t kOnes = 0x3c003c00u;
+  constexpr int kWide = kColumns < 4 ? kColumns : 4;
+  static_assert(kColumns % kWide == 0 && (kWide == 2 || kWide == 4), "loads of 2 or 4 codes");
+  mma_m16n8k16(state.l, p, kOnes, kOnes);
+  // Positions 2t, 2t + 1, 2t + 8 and 2t + 9 of the step.
+  const uint8_t* scales = raw + kTilePositions<kDim> * kDim + lane % 4 * 4;
+  __half2 scale[2];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    scale[half] =
+        pair_of_scales(*reinterpret_cast<const uint32_t*>(scales + (step * 16 + half * 8) * 2));
+  }
+#pragma unroll
+  for (int group = 0; group < kColumns; group += kWide) {
+    const int column = first_column * 8 + group * 8 + lane / 4 * kWide;
+    uint32_t codes[2][2];  // of positions 8 apart, and 1 apart
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int own = (raw_offset<kDim>(lane % 4 * 2 + i % 2, 0) ^ column / 16 * 16) + column % 16;
+      const uint8_t* from = raw + own + (step * 16 + i / 2 * 8) * kDim;
+      codes[i / 2][i % 2] = biased_codes(kWide == 4 ? *reinterpret_cast<const uint32_t*>(from)
+                                                    : *reinterpret_cast<const uint16_t*>(from));
+    }
+#pragma unroll
+    for (int j = 0; j < kWide; j += 2) {
+      uint32_t b[2][2];  // of columns j and j + 1
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        // Both positions of column j, then of column j + 1.
+        const uint32_t both = __byte_perm(codes[half][0], codes[half][1], j == 0 ? 0x5140 : 0x7362);
+        b[0][half] = pair_of_codes(both, kLowPair, scale[half]);
+        b[1][half] = pair_of_codes(both, kHighPair, scale[half]);
+      }
+      mma_m16n8k16(state.o[group + j], p, b[0][0], b[0][1]);
+      mma_m16n8k16(state.o[group + j + 1], p, b[1][0], b[1][1]);
+    }
+  }
+}
+
 // The sum of finished pieces waits in shared memory, (kColumns, 32) vectors of 4 floats per warp,
 // and in two registers per row.
 template <int kColumns>
@@ -283,8 +376,8 @@ __device__ inline void add_to_sum(const LaneRows& rows, int32_t piece_first, flo
   }
 }
 
-// o / l of columns from `first_column` on to the output.
-template <int kColumns>
+// o / l of columns from `first_column` on to the output. kRaw: see state_column().
+template <bool kRaw, int kColumns>
 __device__ inline void store_rows(const Args& args, const LaneRows& rows,
                                   const State<kColumns>& state, int first_column, int lane,
                                   int32_t most_position) {
@@ -297,7 +390,7 @@ __device__ inline void store_rows(const Args& args, const LaneRows& rows,
     for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int column = (first_column + n) * 8 + lane % 4 * 2 + i;
+        const int column = state_column<kColumns, kRaw>(first_column, n, i, lane);
         if (column < args.kv.head_dim)
           out[column] = normalize(state.o[n][half * 2 + i], state.l[half * 2]);
       }
@@ -306,7 +399,7 @@ __device__ inline void store_rows(const Args& args, const LaneRows& rows,
 }
 
 // o, m and l to scratch, for rows of more than one piece that have positions in this one.
-template <int kColumns>
+template <bool kRaw, int kColumns>
 __device__ inline void store_piece(const Args& args, const LaneRows& rows,
                                    const State<kColumns>& state, int32_t piece, int first_column,
                                    int lane) {
@@ -322,7 +415,7 @@ __device__ inline void store_piece(const Args& args, const LaneRows& rows,
     for (int n = 0; n < kColumns; ++n) {
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        const int column = (first_column + n) * 8 + lane % 4 * 2 + i;
+        const int column = state_column<kColumns, kRaw>(first_column, n, i, lane);
         if (column < args.kv.head_dim) o[column] = state.o[n][half * 2 + i];
       }
     }

@@ -176,6 +176,7 @@ struct CudaBatch {
   int32_t n_runs = 0;                   // stretches of tokens of one sequence
   const int32_t* run_begins = nullptr;  // (n_runs + 1)
   int32_t longest_run = 0;              // tokens
+  int32_t n_first_singles = 0;          // runs of one token before the first longer one
   int32_t most_positions = 0;           // largest position + 1, or more
   int32_t* counters = nullptr;          // (n_runs, n_kv_heads), 0 between kernels
 };

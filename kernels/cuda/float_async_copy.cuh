@@ -21,6 +21,13 @@ __device__ inline void copy16(void* shared, const void* global, int valid) {
                "l"(global), "r"(valid)
                : "memory");
 }
+// The same with offsets that are part of the instruction.
+template <int kTo, int kFrom>
+__device__ inline void copy16_at(uint32_t shared, const void* global, int valid) {
+  asm volatile("cp.async.cg.shared.global [%0 + %3], [%1 + %4], 16, %2;\n" ::"r"(shared),
+               "l"(global), "r"(valid), "n"(kTo), "n"(kFrom)
+               : "memory");
+}
 __device__ inline void copy8(void* shared, const void* global, int valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;\n" ::"r"(shared_address(shared)),
                "l"(global), "r"(valid)
@@ -48,11 +55,19 @@ __device__ inline void copy_words(void* shared, const void* global, int valid) {
   auto* to = static_cast<uint32_t*>(shared);
   const auto* from = static_cast<const uint32_t*>(global);
 #pragma unroll
-  for (int i = 0; i < kWords; ++i)
-    to[i] = i * 4 < valid ? from[i] : 0u;
+  for (int i = 0; i < kWords; ++i) {
+    const int n_bytes = valid - i * 4;
+    const uint32_t mask = n_bytes >= 4 ? ~0u : n_bytes <= 0 ? 0u : (1u << n_bytes * 8) - 1;
+    to[i] = n_bytes > 0 ? from[i] & mask : 0u;
+  }
 }
 __device__ inline void copy16(void* shared, const void* global, int valid) {
   copy_words<4>(shared, global, valid);
+}
+template <int kTo, int kFrom>
+__device__ inline void copy16_at(uint32_t shared, const void* global, int valid) {
+  copy_words<4>(__cvta_shared_to_generic(shared + kTo), static_cast<const uint8_t*>(global) + kFrom,
+                valid);
 }
 __device__ inline void copy8(void* shared, const void* global, int valid) {
   copy_words<2>(shared, global, valid);

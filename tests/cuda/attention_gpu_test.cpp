@@ -92,6 +92,7 @@ class Sequences {
       }
       begins.push_back(static_cast<int32_t>(rows.size()));
       batch.longest_run = std::max(batch.longest_run, stretch.end - stretch.begin);
+      if (batch.longest_run == 1) ++batch.n_first_singles;
       batch.most_positions = std::max(batch.most_positions, stretch.end);
     }
     const auto n = static_cast<int64_t>(rows.size());
@@ -437,8 +438,13 @@ TEST_CASE("attention: sequences of one pass do not touch each other") {
                       {1, 3 + i, 4 + i}},
                      together);
     }
+    // Single tokens before a prompt: enough of them to fill one processor, which is all there is.
+    CudaLaunch one_processor = launch;
+    one_processor.n_sms = 1;
+    sequences.pass(one_processor, {{4, 204, 205}, {2, 516, 517}, {0, 1104, 1204}, {1, 7, 8}},
+                   together);
     sequences.pass(launch,
-                   {{3, 255, 257}, {0, 1104, 1300}, {1, 7, 40}, {2, 516, 600}, {4, 204, 256}},
+                   {{3, 255, 257}, {0, 1204, 1300}, {1, 8, 40}, {2, 517, 600}, {4, 205, 256}},
                    together);
     sequences.check_same_bits(alone, together, "passes of several sequences");
     sequences.check_cache();
@@ -448,31 +454,44 @@ TEST_CASE("attention: sequences of one pass do not touch each other") {
 TEST_CASE("attention: steps of several sequences at once, in one launch each") {
   FLEXQ_REQUIRE_CUDA_DEVICE();
   const CudaLaunch launch = test::make_launch();
-  for (const Shape& shape :
-       {Shape{8, 2, 64, false}, {4, 4, 128, true}, {16, 2, 128, false}, {2, 2, 20, false}}) {
+  CudaLaunch few_processors = launch;  // a CTA for each sequence and KV head fills them
+  few_processors.n_sms = 1;
+  for (const Shape& shape : {Shape{8, 2, 64, false},
+                             {4, 4, 128, true},
+                             {16, 2, 128, false},
+                             {16, 2, 128, true},
+                             {2, 2, 20, false},
+                             {2, 2, 20, true},
+                             {3, 3, 16, true},
+                             {4, 4, 256, false},
+                             {8, 2, 256, true}}) {
     capture_shape(shape);
     const std::vector<int32_t> lengths = {1300, 40, 600, 257, 256, 1, 520, 2};
     Sequences sequences(shape, lengths, 17);
     const std::vector<float> alone = in_chunks(launch, sequences, 1 << 20);
-    sequences.forget();
-    sequences.decode_at_once(true);
-    std::vector<float> together = sequences.empty_output();
-    constexpr int32_t kSteps = 30;
-    for (int32_t s = 0; s < sequences.n_sequences(); ++s) {
-      const int32_t prefilled = std::max(lengths[static_cast<size_t>(s)] - kSteps, 0);
-      if (prefilled > 0) sequences.pass(launch, {{s, 0, prefilled}}, together);
-    }
-    for (int32_t step = 0; step < kSteps; ++step) {
-      std::vector<Stretch> stretches;
+    for (const CudaLaunch& where : {launch, few_processors}) {
+      CAPTURE(where.n_sms);
+      sequences.forget();
+      sequences.decode_at_once(false);
+      std::vector<float> together = sequences.empty_output();
+      constexpr int32_t kSteps = 30;
       for (int32_t s = 0; s < sequences.n_sequences(); ++s) {
-        const int32_t length = lengths[static_cast<size_t>(s)];
-        const int32_t p = std::max(length - kSteps, 0) + step;
-        if (p < length) stretches.push_back({s, p, p + 1});
+        const int32_t prefilled = std::max(lengths[static_cast<size_t>(s)] - kSteps, 0);
+        if (prefilled > 0) sequences.pass(launch, {{s, 0, prefilled}}, together);
       }
-      sequences.pass(launch, stretches, together);
+      sequences.decode_at_once(true);
+      for (int32_t step = 0; step < kSteps; ++step) {
+        std::vector<Stretch> stretches;
+        for (int32_t s = 0; s < sequences.n_sequences(); ++s) {
+          const int32_t length = lengths[static_cast<size_t>(s)];
+          const int32_t p = std::max(length - kSteps, 0) + step;
+          if (p < length) stretches.push_back({s, p, p + 1});
+        }
+        sequences.pass(where, stretches, together);
+      }
+      sequences.check_same_bits(alone, together, "steps of several sequences");
+      sequences.check_cache();
     }
-    sequences.check_same_bits(alone, together, "steps of several sequences");
-    sequences.check_cache();
   }
 }
 

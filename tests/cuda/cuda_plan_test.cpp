@@ -165,6 +165,7 @@ TEST_CASE("a batch is staged with its own block tables, runs and extremes") {
   CHECK(out.n_tokens == 6);
   CHECK(out.n_runs == 3);
   CHECK(out.longest_run == 3);
+  CHECK(out.n_first_singles == 1);
   CHECK(out.most_positions == 41);
   CHECK(std::vector<int32_t>(out.run_begins, out.run_begins + 4) ==
         std::vector<int32_t>{0, 1, 4, 6});

@@ -115,6 +115,14 @@ TEST_CASE("decode attention has clusters where every CTA has a multiprocessor of
   CHECK(place_attention(32, 1, 132, 200000).shared_bytes == 200000);
 }
 
+TEST_CASE("a CTA attends to all of a token's positions where sequences and heads fill the device") {
+  CHECK(attends_whole(64 * 32, 1, 132));
+  CHECK(attends_whole(265, 8, 132));
+  CHECK_FALSE(attends_whole(264, 8, 132));
+  CHECK_FALSE(attends_whole(64 * 32, 9, 132));
+  CHECK_FALSE(attends_whole(32, 1, 132));
+}
+
 TEST_CASE("decode attention in one launch: few query heads of a KV head, few tokens, sm_90") {
   CHECK(fuses_attention(90, 1, 32, 32, 128));
   CHECK(fuses_attention(90, 64, 64, 8, 128));

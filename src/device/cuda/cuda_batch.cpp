@@ -88,6 +88,9 @@ Result<StagedBatch> stage_cuda_batch(const ExecutorShape& shape, const ForwardBa
     out.most_positions = std::max(out.most_positions, batch.positions[t] + 1);
   }
   fields.run_begins[n_runs] = n;
+  while (out.n_first_singles < n_runs &&
+         fields.run_begins[out.n_first_singles + 1] == out.n_first_singles + 1)
+    ++out.n_first_singles;
   std::fill_n(fields.counters, int64_t{n_runs} * shape.n_kv_heads, 0);
 
   const auto on_device = [&](const auto* field) {
