@@ -158,12 +158,12 @@ struct KvTiles {
   }
 
  private:
-  // The rows of one page where they are kDim elements long: one stretch of memory, 512 bytes at a
-  // time. The page may be any where n_rows is 0 or less.
   static constexpr int kRowPieces = kDim / kPieceElements;
-  static constexpr int kCopyRows = 32 / kRowPieces;  // of one copy
+  static constexpr int kCopyRows = 32 / kRowPieces;  // of a copy by all lanes, 512 bytes
   static constexpr int kCopies = (kKvPageTokens * kRowPieces + 31) / 32;
 
+  // The rows of one page where they are kDim elements long: one stretch of memory. The page may be
+  // any where n_rows is 0 or less.
   __device__ static void copy_page(const uint8_t* from, int32_t n_rows, int first_row, int lane,
                                    uint8_t* shared) {
     const int row = lane / kRowPieces;
