@@ -183,14 +183,18 @@ void set_calibration(Json& out, const BundleCalibration& calibration) {
   set_measured(out["front"], calibration.front);
 }
 
-Status set_provenance(Json& out, const BundleProvenance& provenance) {
+void set_provenance(Json& out, const BundleProvenance& provenance) {
   out = Json::object();
   out["tool_version"] = provenance.tool_version;
   out["source"] = provenance.source;
   if (!provenance.source_config_json.empty()) {
-    FLEXQ_ASSIGN_OR_RETURN(JsonDocument config,
-                           parse_json(provenance.source_config_json, "source config.json"));
-    out["source_config"].swap(config.root());
+    // A record, which loading does not read: shown as it is where it is not JSON.
+    Result<JsonDocument> config = parse_json(provenance.source_config_json, "source config.json");
+    if (config.ok()) {
+      out["source_config"].swap(config->root());
+    } else {
+      out["source_config"] = provenance.source_config_json;
+    }
   }
   Json& list = out["evidence"] = Json::array();
   for (const BundleEvidence& evidence : provenance.evidence) {
@@ -204,11 +208,10 @@ Status set_provenance(Json& out, const BundleProvenance& provenance) {
       values.push_back(shortest_decimal(value));
   }
   if (provenance.calibration) set_calibration(out["calibration"], *provenance.calibration);
-  if (provenance.key_values.empty()) return Status();
+  if (provenance.key_values.empty()) return;
   Json& more = out["more"] = Json::object();
   for (const auto& [key, value] : provenance.key_values)
     more[key] = value;
-  return Status();
 }
 
 }  // namespace
@@ -228,7 +231,7 @@ Result<std::string> bundle_json(Bundle& bundle) {
   json["bits_per_weight"] = bundle.linear_bits_per_weight();
   FLEXQ_RETURN_IF_ERROR(set_tokenizer(json["tokenizer"], bundle));
   if (bundle.chat_template() != nullptr) json["chat_template"] = *bundle.chat_template();
-  FLEXQ_RETURN_IF_ERROR(set_provenance(json["provenance"], bundle.provenance()));
+  set_provenance(json["provenance"], bundle.provenance());
   return json.dump(2, ' ', false, Json::error_handler_t::replace);
 }
 

@@ -18,6 +18,7 @@
 #include "bundle/chunk_codec.h"
 #include "reliability/allocation_faults.h"
 #include "reliability/tiny_model.h"
+#include "support/c_handles.h"
 #include "support/test_data.h"
 
 namespace flexq::test {
@@ -202,6 +203,24 @@ TEST_CASE("T4_regressions: the files that are changed below load") {
   const CheckpointFolder folder;
   const Outcome checkpoint = folder.load();
   CHECK_MESSAGE(checkpoint.status == FLEXQ_OK, describe(checkpoint));
+}
+
+TEST_CASE("a recorded config.json that is not JSON neither stops loading nor inspection") {
+  BundleParts parts = take_apart(base_bundle());
+  parts.directory.provenance.source_config_json = "{\"hidden_size\": \"\xc3\xa9";
+  const Bytes bytes = assemble(parts);
+  const Outcome loaded = load_bundle(bytes);
+  CHECK_MESSAGE(loaded.status == FLEXQ_OK, describe(loaded));
+  SourceHandle source;
+  BundleHandle bundle;
+  REQUIRE(create(source, flexq_source_from_memory, bytes.data(), std::ssize(bytes)) == FLEXQ_OK);
+  REQUIRE(create(bundle, flexq_bundle_open, source.get()) == FLEXQ_OK);
+  int64_t n_bytes = 0;
+  flexq_bundle_json(bundle.get(), nullptr, 0, &n_bytes);
+  std::string json(static_cast<size_t>(n_bytes), '?');
+  REQUIRE(flexq_bundle_json(bundle.get(), json.data(), n_bytes, &n_bytes) == FLEXQ_OK);
+  CHECK(json.find("\"source_config\": \"{\\\"hidden_size\\\": \\\"\xc3\xa9\"") !=
+        std::string::npos);
 }
 
 TEST_CASE("T4_regressions: counts that overflow an allocation") {
