@@ -27,7 +27,8 @@ struct Policy {
   std::string name;         // ours
   std::string reference;    // in windows.json
   double tolerance;         // of the perplexity, relative
-  double window_deviation;  // largest difference of one window's mean negative log likelihood
+  double window_deviation;  // largest difference of one window's mean negative log likelihood, of
+                            // the first ones
 };
 
 // Weight scales are fp16 here and fp32 in the reference, and a rounding that falls the other way in
@@ -41,6 +42,9 @@ const Policy kQuantized[] = {{"flexq", "w6ax_down8", 0.001, 0.05},
                              {"w8a8", "w8a8", 0.001, 0.02}};
 // Eight bits lose next to nothing: compared with the unquantized reference.
 const Policy kW8A16{"w8a16", "fp32", 0.001, 0.02};
+
+// Of twenty times as many windows the farthest lies farther: of 943 with 6-bit activations 0.070.
+constexpr double kDeviationOfAll = 2.0;
 
 // The mean difference of few windows scatters by its standard error around that of all of them,
 // which the policy's tolerance is for.
@@ -57,6 +61,7 @@ void check_perplexity(const std::string& checkpoint, const std::string& golden_p
   const bool takes_all = std::getenv("FLEXQ_LONG_TESTS") != nullptr;
   const auto n_all = static_cast<int32_t>(expected.size());
   const int32_t n_windows = takes_all ? n_all : std::min(kFirstWindows, n_all);
+  const double most_deviation = policy.window_deviation * (takes_all ? kDeviationOfAll : 1.0);
   double expected_mean = 0;
   std::vector<double> differences;
   const PerplexityResult result = value_of(evaluate_perplexity(
@@ -64,7 +69,7 @@ void check_perplexity(const std::string& checkpoint, const std::string& golden_p
         const double reference = expected.at(static_cast<size_t>(window));
         expected_mean += reference / n_windows;
         differences.push_back(nll - reference);
-        CHECK_MESSAGE(std::fabs(nll - reference) <= policy.window_deviation,
+        CHECK_MESSAGE(std::fabs(nll - reference) <= most_deviation,
                       "window " << window << ": " << nll << ", expected " << reference);
         return false;
       }));
