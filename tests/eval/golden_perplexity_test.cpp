@@ -40,8 +40,9 @@ const Policy kQuantized[] = {{"flexq", "w6ax_down8", 0.001, 0.05},
                              {"w6a8", "w6a8", 0.001, 0.02},
                              {"w6a16", "w6a16", 0.001, 0.005},
                              {"w8a8", "w8a8", 0.001, 0.02}};
-// Eight bits lose next to nothing: compared with the unquantized reference.
-const Policy kW8A16{"w8a16", "fp32", 0.001, 0.02};
+// Eight bits lose little: compared with the unquantized reference (the whole test set: 0.13% of the
+// small model).
+const Policy kW8A16{"w8a16", "fp32", 0.002, 0.02};
 
 // Of twenty times as many windows the farthest lies farther: of 943 with 6-bit activations 0.070.
 constexpr double kDeviationOfAll = 2.0;
