@@ -25,8 +25,9 @@ class RopeTable {
 };
 
 // The angles of all positions of a context, each computed when it is first asked for: a pass of
-// 1,024 tokens would spend 2.6 ms on them every time. One thread at a time. Takes 4 * head_dim
-// bytes of address space a position, and memory for those that were asked for.
+// 1,024 tokens would spend 0.8 ms of a Zen 5 core on them every time (head_dim 128). One thread at
+// a time. Takes 4 * head_dim bytes of address space a position, and memory for those that were
+// asked for.
 class RopeRows {
  public:
   RopeRows() = default;
