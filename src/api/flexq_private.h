@@ -98,7 +98,8 @@ FLEXQ_API flexq_status flexq_private_load_times(const flexq_model* model, flexq_
 
 /* Stored bytes per second of one thread that only hashes or decodes a chunk of this bundle in its
  * cache, while all others do the same; bytes per second that all write to fresh memory, as much as
- * the weights take on the CPU, the better of two times and the first. Memory is measured last. */
+ * the weights take on the CPU (half of what is free at most), the better of two times and the
+ * first. Memory is measured last. */
 typedef struct flexq_load_floor {
   uint32_t struct_size;
   int32_t n_threads;

@@ -56,7 +56,9 @@ Status measure_fresh_memory(std::span<const StoredTensor> tensors, ThreadPool& p
                             LoadFloor& floor) {
   FLEXQ_ASSIGN_OR_RETURN(const std::shared_ptr<Device> cpu, open_device("cpu", {}));
   FLEXQ_ASSIGN_OR_RETURN(const WeightPlan plan, plan_weights(*cpu, tensors));
-  const int64_t bytes = plan.total_bytes;
+  // The weights may be meant for another device.
+  const int64_t most_bytes = std::max(cpu->describe().free_memory_bytes / 2, kFreshPartBytes);
+  const int64_t bytes = std::min(plan.total_bytes, most_bytes);
   for (int round = 0; round < kFreshRounds; ++round) {
     FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<DeviceBuffer> memory,
                            cpu->allocate(bytes, "fresh memory"));

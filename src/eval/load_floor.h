@@ -17,8 +17,9 @@ struct LoadFloor {
   double hash_rate = 0;    // SHA-256
   double decode_rate = 0;  // zstd; 0 where the chunk is not compressed
   // Bytes per second that all threads together write to memory that the system has just handed out,
-  // as much as the bundle's weights take on the CPU: the best round, and the first. Between the two
-  // lies the host of a virtual machine that takes back memory which its guest leaves free.
+  // as much as the bundle's weights take on the CPU, at most half of what is free: the best round,
+  // and the first. Between the two lies the host of a virtual machine that takes back memory which
+  // its guest leaves free.
   double fresh_memory_rate = 0;
   double first_touch_rate = 0;
 };
