@@ -69,6 +69,8 @@ cudaError_t int8_linear_wgmma(const CudaLaunch& launch, std::span<const CudaLine
       return launch_tile<WgmmaTile::kWalk256x16>(launch, args, x.codes, bits);
     case WgmmaTile::kWalk256x32:
       return launch_tile<WgmmaTile::kWalk256x32>(launch, args, x.codes, bits);
+    case WgmmaTile::kWalk256x64:
+      return launch_tile<WgmmaTile::kWalk256x64>(launch, args, x.codes, bits);
     case WgmmaTile::kTile128x64:
       return launch_tile<WgmmaTile::kTile128x64>(launch, args, x.codes, bits);
     case WgmmaTile::kTile128x128:

@@ -23,7 +23,8 @@
 // tokens for both.
 //
 // N, K and n_tokens of any size. Tokens past the end are zeros, units past the end are neither
-// copied nor stored; their products are of whatever shared memory holds.
+// copied nor stored; their products are of whatever shared memory holds. A warpgroup without any
+// unit passes an item over.
 #pragma once
 
 #include "kernels/cuda/wgmma_copy.cuh"
@@ -38,6 +39,9 @@ namespace {
 template <typename S>
 __device__ void multiply_items(const WgmmaArgs& args, uint8_t* shared, int32_t warp) {
   const int32_t unit_index = warp - kCopyThreads / 32;
+  // Of the warpgroup. Through a shuffle, which tells the compiler that all lanes agree: it would
+  // else take the loops for divergent and keep descriptors in the registers of every lane.
+  const int32_t first_unit = __shfl_sync(0xffffffffu, unit_index / 4 * 4, 0);
   Multiplier<S> multiplier(shared, unit_index);
   Accumulators<S> acc;
 #pragma unroll
@@ -46,6 +50,10 @@ __device__ void multiply_items(const WgmmaArgs& args, uint8_t* shared, int32_t w
   }
   for (WgmmaItems<S> items(args); items.more(); items.next()) {
     const WgmmaItem item = items.item();
+    if (S::kWarpgroups > 1 && !unit_of<S>(args, item, first_unit).exists) {
+      multiplier.pass_over(args.n_groups);
+      continue;
+    }
     const WgmmaUnit unit = unit_of<S>(args, item, unit_index);
 #pragma unroll
     for (int step = 0; step < S::kSteps; ++step) {

@@ -55,6 +55,7 @@ enum class WgmmaTile : int32_t {
   kWalk192x64,
   kWalk256x16,
   kWalk256x32,
+  kWalk256x64,
   kTile128x64,
   kTile128x128,
   kTile192x128,
@@ -66,8 +67,8 @@ inline constexpr WgmmaTile kWgmmaTiles[] = {
     WgmmaTile::kWalk64x128,  WgmmaTile::kWalk128x16,  WgmmaTile::kWalk128x32,
     WgmmaTile::kWalk128x64,  WgmmaTile::kWalk192x16,  WgmmaTile::kWalk192x32,
     WgmmaTile::kWalk192x64,  WgmmaTile::kWalk256x16,  WgmmaTile::kWalk256x32,
-    WgmmaTile::kTile128x64,  WgmmaTile::kTile128x128, WgmmaTile::kTile192x128,
-    WgmmaTile::kTile128x256, WgmmaTile::kPair128x256};
+    WgmmaTile::kWalk256x64,  WgmmaTile::kTile128x64,  WgmmaTile::kTile128x128,
+    WgmmaTile::kTile192x128, WgmmaTile::kTile128x256, WgmmaTile::kPair128x256};
 
 // Steps are as wide as registers allow. Two groups in a stage make pieces of 3 KB.
 constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
@@ -97,6 +98,8 @@ constexpr WgmmaShape wgmma_shape(WgmmaTile tile) {
       return {4, 16, 16, 6, 1, 1, kStretches};
     case WgmmaTile::kWalk256x32:
       return {4, 32, 32, 3, 2, 1, kStretches};
+    case WgmmaTile::kWalk256x64:
+      return {4, 64, 64, 3, 2, 1, kStretches};
     case WgmmaTile::kTile128x64:
       return {2, 64, 64, 8, 1, 1};
     case WgmmaTile::kTile128x128:

@@ -43,6 +43,15 @@ class Multiplier {
     }
   }
 
+  // An item of which the warpgroup has no rows: the others are not kept from multiplying theirs.
+  __device__ void pass_over(int32_t n_groups) {
+    for (int32_t group = 0; group < n_groups; group += S::kStageGroups) {
+      mbarrier_wait(barriers_.full + ring_.stage * 8, ring_.parity);
+      release();
+      ring_.next();
+    }
+  }
+
  private:
   // Phase: whether a group's number in its item is even or odd.
   template <int kPhase>

@@ -28,7 +28,8 @@ struct WgmmaShape {
 
 // Outputs that each thread of a pair of warpgroups hands over at a time for silu(gate) * up.
 constexpr int32_t wgmma_exchange_floats(const WgmmaShape& shape) {
-  return shape.tokens / 4 < 16 ? shape.tokens / 4 : 16;
+  const int32_t most = shape.warpgroups > 2 ? 8 : 16;
+  return shape.tokens / 4 < most ? shape.tokens / 4 : most;
 }
 
 // Activations, units and both scales of a stage, and its two barriers.

@@ -53,8 +53,9 @@ struct WgmmaTraits {
   static constexpr int kCluster = kShape.cluster;
   static constexpr bool kGates = kShape.gates();
   static constexpr bool kStretches = kShape.stretches;
-  // Three warpgroups have no registers for two.
-  static constexpr int kWeightSets = kWarpgroups == 3 ? 1 : 2;
+  // Three warpgroups, and four with the dots of many tokens, have no registers for two.
+  static constexpr int kWeightSets =
+      kWarpgroups == 3 || (kWarpgroups == 4 && kStepTokens > 32) ? 1 : 2;
   static constexpr int kThreads = kShape.threads();
 
   // Of a multiprocessor's 64 Ki registers, in eights.

@@ -179,7 +179,7 @@ TEST_CASE("linear_select: the wgmma kernel's shapes follow tokens and rows") {
   CHECK(tile(57344, 32) == WgmmaTile::kWalk256x32);
   CHECK(tile(22016, 16) == WgmmaTile::kWalk192x16);
   CHECK(tile(22016, 16, true) == WgmmaTile::kWalk256x16);
-  CHECK(tile(57344, 64) == WgmmaTile::kWalk128x64);
+  CHECK(tile(57344, 64) == WgmmaTile::kWalk256x64);
   CHECK(tile(4096, 65) == WgmmaTile::kWalk64x128);
   CHECK(tile(12288, 128) == WgmmaTile::kTile128x128);
   CHECK(tile(4096, 129) == WgmmaTile::kTile128x64);
