@@ -156,8 +156,11 @@ LinearConfig select_wgmma(const LinearProblem& problem) {
 CodesOrder codes_order(const LinearProblem& problem) {
   const int64_t blocks = divide_up(problem.n_rows, cuda_int8::kUnitRows);
   const bool many_rows = blocks > kDecodeBlocks * problem.n_sms;
+  const int64_t min_tokens = many_rows                     ? kWgmmaMinTokensManyRows
+                             : problem.n_cols >= kLongCols ? kWgmmaMinTokensLong
+                                                           : kWgmmaMinTokens;
   const bool wgmma = problem.sm == 90 && problem.family == CudaFamily::kInt8 &&
-                     problem.n_tokens >= (many_rows ? kWgmmaMinTokensManyRows : kWgmmaMinTokens);
+                     problem.n_tokens >= min_tokens;
   return wgmma ? CodesOrder::kTensor : CodesOrder::kNatural;
 }
 

@@ -141,10 +141,11 @@ TEST_CASE("linear_select: every problem has a kernel that the GPU can run, for a
                                              cuda_int8::n_groups(n_cols),
                                              config.resident) <= shared_bytes_per_cta(sm));
             }
-            CHECK(
-                (config.kernel == LinearKernel::kInt8Wgmma) ==
-                (sm == 90 && n_tokens >= (n_rows > 40 * 16 * kDecodeBlocks ? kWgmmaMinTokensManyRows
-                                                                           : kWgmmaMinTokens)));
+            const int64_t min_tokens = n_rows > 40 * 16 * kDecodeBlocks ? kWgmmaMinTokensManyRows
+                                       : n_cols >= kLongCols            ? kWgmmaMinTokensLong
+                                                                        : kWgmmaMinTokens;
+            CHECK((config.kernel == LinearKernel::kInt8Wgmma) ==
+                  (sm == 90 && n_tokens >= min_tokens));
             CHECK((codes_order(problem) == CodesOrder::kTensor) ==
                   (config.kernel == LinearKernel::kInt8Wgmma));
             if (config.kernel == LinearKernel::kInt8Wgmma) {
