@@ -42,7 +42,7 @@ void check(cudaError_t error, const char* what) {
 
 CudaRuntime bench_runtime() {
   CudaRuntime runtime{};
-  runtime.set_kernel_shared_bytes = [](const void* kernel, int bytes) {
+  runtime.allow_shared_bytes = [](const void* kernel, int bytes) {
     return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
   };
   runtime.encode_byte_map = linked_cuda_runtime().encode_byte_map;

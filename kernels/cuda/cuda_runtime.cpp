@@ -12,12 +12,26 @@ cudaError_t create_stream(cudaStream_t* stream) {
   return cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking);
 }
 
-cudaError_t set_shared_bytes(const void* kernel, int dynamic_shared_bytes) {
-  const cudaError_t error = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+// Every thread raises the limit to the same value, the device's own: a limit of a launch's size
+// would be lowered by another thread between here and that launch.
+cudaError_t allow_shared_bytes(const void* kernel, int dynamic_shared_bytes) {
+  cudaFuncAttributes has = {};
+  cudaError_t error = cudaFuncGetAttributes(&has, kernel);
+  if (error != cudaSuccess) return error;
+  if (has.maxDynamicSharedSizeBytes >= dynamic_shared_bytes &&
+      has.preferredShmemCarveout == cudaSharedmemCarveoutMaxShared)
+    return cudaSuccess;
+  int device = 0;
+  error = cudaGetDevice(&device);
+  if (error != cudaSuccess) return error;
+  int most = 0;
+  error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  if (error != cudaSuccess) return error;
+  error = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                               cudaSharedmemCarveoutMaxShared);
   if (error != cudaSuccess) return error;
   return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              dynamic_shared_bytes);
+                              most - static_cast<int>(has.sharedSizeBytes));
 }
 
 using EncodeTiled = decltype(&cuTensorMapEncodeTiled);
@@ -101,7 +115,7 @@ const CudaRuntime runtime = {
     .event_record = &cudaEventRecord,
     .event_synchronize = &cudaEventSynchronize,
     .event_elapsed_ms = &cudaEventElapsedTime,
-    .set_kernel_shared_bytes = &set_shared_bytes,
+    .allow_shared_bytes = &allow_shared_bytes,
     .get_kernel_attributes = &cudaFuncGetAttributes,
     .encode_byte_map = &encode_byte_map,
     .launch_kernel = &cudaLaunchKernel,

@@ -32,10 +32,10 @@ struct CudaRuntime {
   cudaError_t (*event_record)(cudaEvent_t event, cudaStream_t stream);
   cudaError_t (*event_synchronize)(cudaEvent_t event);
   cudaError_t (*event_elapsed_ms)(float* ms, cudaEvent_t begin, cudaEvent_t end);
-  // Lets a kernel have so much dynamic shared memory. Multiprocessors that run it get as much of it
-  // as they can have, so that CTAs of the next kernel find room beside: with just enough for one
-  // kernel's, the next one's came late or two on one multiprocessor.
-  cudaError_t (*set_kernel_shared_bytes)(const void* kernel, int dynamic_shared_bytes);
+  // Lets a kernel have so much dynamic shared memory and more, in all threads. Multiprocessors that
+  // run it get as much of it as they can have, so that CTAs of the next kernel find room beside:
+  // with just enough for one kernel's, the next one's came late or two on one multiprocessor.
+  cudaError_t (*allow_shared_bytes)(const void* kernel, int dynamic_shared_bytes);
   cudaError_t (*get_kernel_attributes)(cudaFuncAttributes* attributes, const void* kernel);
   // A map of an (n_rows, row_bytes) matrix of bytes in device memory for cp.async.bulk.tensor, in
   // boxes of box_rows x 128 bytes with the 128-byte swizzle; rows past the end read as zeros. The
@@ -91,7 +91,7 @@ cudaError_t launch_in_order(const CudaLaunch& where, LaunchOrder order, uint32_t
   constexpr size_t kUnaskedSharedBytes = 32 * 1024;
   if (shared_bytes > kUnaskedSharedBytes) {
     const cudaError_t error =
-        where.runtime->set_kernel_shared_bytes(entry, static_cast<int>(shared_bytes));
+        where.runtime->allow_shared_bytes(entry, static_cast<int>(shared_bytes));
     if (error != cudaSuccess) return error;
   }
   const auto call = [&](Params... params) {

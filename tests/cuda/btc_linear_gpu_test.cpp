@@ -43,7 +43,7 @@ bool no_device() {
 const CudaRuntime& test_runtime() {
   static const CudaRuntime runtime = [] {
     CudaRuntime table{};
-    table.set_kernel_shared_bytes = [](const void* kernel, int bytes) {
+    table.allow_shared_bytes = [](const void* kernel, int bytes) {
       return cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
     };
     table.launch_kernel = [](const void* kernel, dim3 grid, dim3 block, void** arguments,

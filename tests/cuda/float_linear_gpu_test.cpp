@@ -1,5 +1,7 @@
 // cuda_linear_float against sums in double, and its promise that a token's bits do not depend on
 // the tokens beside it.
+#include <thread>
+
 #include "cuda/float_test_support.h"
 #include "kernels/layout/cuda_int8_layout.h"
 
@@ -317,6 +319,32 @@ TEST_CASE("float linear: infinities and NaN come through, from their token only"
       }
     }
   }
+}
+
+// A limit that each launch set to its own size would be too low for the other thread's.
+TEST_CASE("float linear: threads whose launches of one kernel differ in shared memory") {
+  FLEXQ_REQUIRE_CUDA_DEVICE();
+  const CudaLaunch launch = test::make_launch();
+  const auto launch_often = [&](int64_t cols, cudaError_t* error) {
+    Normals random(static_cast<uint64_t>(cols));
+    const HostMatrix host = random_matrix(WeightFormat::kF16, 64, cols, random);
+    DeviceWeights weights(host);
+    constexpr int64_t kTokens = 4;
+    DeviceArray<float> x(random.vector(kTokens * cols));
+    DeviceArray<float> out(kTokens * 64);
+    for (int i = 0; i < 20000 && *error == cudaSuccess; ++i) {
+      *error = cuda_linear_float(launch, weights.matrix, {x.data(), cols}, kTokens, nullptr,
+                                 CudaStore::kSet, {out.data(), 64}, nullptr);
+    }
+    if (*error == cudaSuccess) *error = cudaDeviceSynchronize();
+  };
+  cudaError_t errors[2] = {};
+  {
+    const std::jthread other([&] { launch_often(4096, &errors[0]); });
+    launch_often(2560, &errors[1]);
+  }
+  for (const cudaError_t error : errors)
+    CHECK_MESSAGE(error == cudaSuccess, cudaGetErrorString(error));
 }
 
 // Run with --no-skip.

@@ -214,9 +214,9 @@ struct SubstituteCuda::Functions {
     *ms = 1;
     return self().enter("event_elapsed_ms");
   }
-  static cudaError_t set_kernel_shared_bytes(const void*, int) {
+  static cudaError_t allow_shared_bytes(const void*, int) {
     const std::lock_guard lock(mutex);
-    return self().enter("set_kernel_shared_bytes");
+    return self().enter("allow_shared_bytes");
   }
   static cudaError_t encode_byte_map(CUtensorMap* map, const void*, int64_t, int64_t, int32_t) {
     const std::lock_guard lock(mutex);
@@ -365,7 +365,7 @@ const CudaRuntime& SubstituteCuda::runtime() {
       .event_record = &F::event_record,
       .event_synchronize = &F::event_synchronize,
       .event_elapsed_ms = &F::event_elapsed_ms,
-      .set_kernel_shared_bytes = &F::set_kernel_shared_bytes,
+      .allow_shared_bytes = &F::allow_shared_bytes,
       .get_kernel_attributes = &F::get_kernel_attributes,
       .encode_byte_map = &F::encode_byte_map,
       .launch_kernel = &F::launch_kernel,
