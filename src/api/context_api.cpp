@@ -3,9 +3,9 @@
 
 #include "api/handles.h"
 
-using flexq::ContextUse;
 using flexq::Status;
 using flexq::StatusCode;
+using flexq::api::EnteredContext;
 using flexq::api::guarded;
 using flexq::api::guarded_value;
 using flexq::api::Held;
@@ -166,19 +166,18 @@ flexq_status flexq_context_get_counters(const flexq_context* context,
                                         flexq_context_counters* counters) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    const flexq::KvCache& cache = held->context->cache();
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    const flexq::KvCache& cache = entered->cache();
     flexq_context_counters filled = {};
     filled.pages_total = cache.pages_total();
     filled.pages_used = cache.pages_used();
     for (int32_t i = 0; i < cache.n_sequences(); ++i) {
       if (cache.length(i) > 0) ++filled.n_sequences_used;
     }
-    filled.tokens_computed = held->context->counters().tokens_computed;
-    filled.forward_calls = held->context->counters().forward_calls;
-    filled.compute_ns = held->context->counters().compute_ns;
+    filled.tokens_computed = entered->counters().tokens_computed;
+    filled.forward_calls = entered->counters().forward_calls;
+    filled.compute_ns = entered->counters().compute_ns;
     filled.pages_copied = cache.pages_copied();
     return flexq::api::fill_info(filled, counters);
   });
@@ -234,17 +233,16 @@ flexq_status flexq_context_decode(flexq_context* context, flexq_batch* batch) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(batch);
-    const Held held(context);
     const Held held_batch(batch);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
     batch->views.clear();
     for (const flexq_batch::Item& item : batch->items) {
       batch->views.push_back(
           {item.sequence, std::span<const int32_t>(batch->tokens).subspan(item.begin, item.count),
            item.output});
     }
-    return held->context->decode(batch->views, [&]() -> Status {
+    return entered->decode(batch->views, [&]() -> Status {
       if (!batch->cancelled.load(std::memory_order_relaxed)) return Status();
       return Status::error(StatusCode::kCancelled, "decode was cancelled");
     });
@@ -254,9 +252,8 @@ flexq_status flexq_context_decode(flexq_context* context, flexq_batch* batch) {
 int32_t flexq_context_output_count(const flexq_context* context) {
   return guarded_value(0, [&]() -> int32_t {
     if (context == nullptr) return 0;
-    const Held held(context);
-    const ContextUse use(*held->context);
-    return use.status().ok() ? held->context->output_count() : 0;
+    const EnteredContext entered(context);
+    return entered.status().ok() ? entered->output_count() : 0;
   });
 }
 
@@ -265,12 +262,11 @@ flexq_status flexq_context_logits(const flexq_context* context, int32_t row, con
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(logits);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    FLEXQ_RETURN_IF_ERROR(check_output_row(*held->context, row));
-    FLEXQ_ASSIGN_OR_RETURN(*logits, held->context->logits_row(row));
-    if (n_vocab != nullptr) *n_vocab = held->context->plan().shape.n_vocab;
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    FLEXQ_RETURN_IF_ERROR(check_output_row(*entered, row));
+    FLEXQ_ASSIGN_OR_RETURN(*logits, entered->logits_row(row));
+    if (n_vocab != nullptr) *n_vocab = entered->plan().shape.n_vocab;
     return Status();
   });
 }
@@ -280,12 +276,11 @@ flexq_status flexq_context_embedding(const flexq_context* context, int32_t row,
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(embedding);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    FLEXQ_RETURN_IF_ERROR(check_output_row(*held->context, row));
-    FLEXQ_ASSIGN_OR_RETURN(*embedding, held->context->hidden_row(row));
-    if (n_embd != nullptr) *n_embd = held->context->plan().shape.n_embd;
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    FLEXQ_RETURN_IF_ERROR(check_output_row(*entered, row));
+    FLEXQ_ASSIGN_OR_RETURN(*embedding, entered->hidden_row(row));
+    if (n_embd != nullptr) *n_embd = entered->plan().shape.n_embd;
     return Status();
   });
 }
@@ -293,10 +288,9 @@ flexq_status flexq_context_embedding(const flexq_context* context, int32_t row,
 int32_t flexq_context_sequence_length(const flexq_context* context, int32_t sequence) {
   return guarded_value(-1, [&]() -> int32_t {
     if (context == nullptr || sequence < 0) return -1;
-    const Held held(context);
-    const ContextUse use(*held->context);
-    if (!use.status().ok()) return -1;
-    const flexq::KvCache& cache = held->context->cache();
+    const EnteredContext entered(context);
+    if (!entered.status().ok()) return -1;
+    const flexq::KvCache& cache = entered->cache();
     return sequence < cache.n_sequences() ? cache.length(sequence) : -1;
   });
 }
@@ -304,20 +298,18 @@ int32_t flexq_context_sequence_length(const flexq_context* context, int32_t sequ
 flexq_status flexq_context_rewind(flexq_context* context, int32_t sequence, int32_t n_tokens) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    return held->context->rewind(sequence, n_tokens);
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    return entered->rewind(sequence, n_tokens);
   });
 }
 
 flexq_status flexq_context_fork(flexq_context* context, int32_t from, int32_t to) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    return held->context->fork(from, to);
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    return entered->fork(from, to);
   });
 }
 
@@ -329,13 +321,12 @@ flexq_status flexq_context_score(flexq_context* context, const int32_t* tokens, 
     FLEXQ_REQUIRE(tokens);
     FLEXQ_REQUIRE(log_probs);
     if (n_tokens < 2) return flexq::api::invalid_range("n_tokens", 2, INT32_MAX, n_tokens);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    return held->context->score(
-        {tokens, static_cast<size_t>(n_tokens)}, log_probs, [&](int64_t done, int64_t total) {
-          return progress != nullptr && progress(done, total, user_data) != 0;
-        });
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    return entered->score({tokens, static_cast<size_t>(n_tokens)}, log_probs,
+                          [&](int64_t done, int64_t total) {
+                            return progress != nullptr && progress(done, total, user_data) != 0;
+                          });
   });
 }
 

@@ -3,8 +3,8 @@
 
 #include "api/handles.h"
 
-using flexq::ContextUse;
 using flexq::Status;
+using flexq::api::EnteredContext;
 using flexq::api::guarded;
 using flexq::api::Held;
 
@@ -60,14 +60,13 @@ flexq_status flexq_context_score_continuations(flexq_context* context,
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(continuations);
     FLEXQ_REQUIRE(scores);
-    const Held held(context);
     const Held held_list(continuations);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
     // Written on success only.
     std::vector<double> found(held_list->list.size());
     FLEXQ_RETURN_IF_ERROR(flexq::score_continuations(
-        *held->context, held_list->list, found.data(),
+        *entered, held_list->list, found.data(),
         [&](int64_t done, int64_t total) {
           return progress != nullptr && progress(done, total, user_data) != 0;
         },

@@ -106,6 +106,24 @@ struct flexq_context : flexq::api::Handle {
   std::shared_ptr<flexq::Context> context;
 };
 
+namespace flexq::api {
+
+// A context that is not released and that no other thread uses for the duration of a call, where
+// status() says so; else another thread is using it.
+class EnteredContext {
+ public:
+  explicit EnteredContext(const flexq_context* context) : held_(context), use_(*held_->context) {}
+  Status status() const { return use_.status(); }
+  Context* operator->() const { return held_->context.get(); }
+  Context& operator*() const { return *held_->context; }
+
+ private:
+  Held<const flexq_context> held_;
+  ContextUse use_;
+};
+
+}  // namespace flexq::api
+
 struct flexq_batch : flexq::api::Handle {
   struct Item {
     int32_t sequence;

@@ -4,11 +4,10 @@
 #include "api/handles.h"
 #include "base/file.h"
 
-using flexq::ContextUse;
 using flexq::Status;
 using flexq::StatusCode;
+using flexq::api::EnteredContext;
 using flexq::api::guarded;
-using flexq::api::Held;
 
 namespace {
 
@@ -48,10 +47,9 @@ flexq_status flexq_context_save_sequence(flexq_context* context, int32_t sequenc
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(path);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    return save_to_file(*held->context, sequence, path);
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    return save_to_file(*entered, sequence, path);
   });
 }
 
@@ -63,10 +61,9 @@ flexq_status flexq_context_save_sequence_to_memory(flexq_context* context, int32
     FLEXQ_REQUIRE(session_bytes);
     *session_bytes = 0;
     if (capacity < 0) return flexq::api::negative_length("capacity", capacity);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    return save_to_memory(*held->context, sequence, session, capacity, session_bytes);
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    return save_to_memory(*entered, sequence, session, capacity, session_bytes);
   });
 }
 
@@ -75,11 +72,10 @@ flexq_status flexq_context_restore_sequence(flexq_context* context, int32_t sequ
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(path);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
     FLEXQ_ASSIGN_OR_RETURN(const auto source, flexq::open_file_source(path));
-    return held->context->restore_sequence(sequence, *source);
+    return entered->restore_sequence(sequence, *source);
   });
 }
 
@@ -90,12 +86,11 @@ flexq_status flexq_context_restore_sequence_from_memory(flexq_context* context, 
     FLEXQ_REQUIRE(context);
     FLEXQ_REQUIRE(session);
     if (session_bytes < 0) return flexq::api::negative_length("session_bytes", session_bytes);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
     const auto source = flexq::make_memory_source(
         {static_cast<const uint8_t*>(session), static_cast<size_t>(session_bytes)});
-    return held->context->restore_sequence(sequence, *source);
+    return entered->restore_sequence(sequence, *source);
   });
 }
 
@@ -103,11 +98,10 @@ flexq_status flexq_context_sequence_tokens(const flexq_context* context, int32_t
                                            int32_t* tokens, int32_t capacity, int32_t* n_tokens) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    FLEXQ_RETURN_IF_ERROR(held->context->check_sequence(sequence));
-    const std::span<const int32_t> held_tokens = held->context->cache().tokens(sequence);
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    FLEXQ_RETURN_IF_ERROR(entered->check_sequence(sequence));
+    const std::span<const int32_t> held_tokens = entered->cache().tokens(sequence);
     return flexq::api::fill_buffer(held_tokens.data(), static_cast<int32_t>(held_tokens.size()),
                                    tokens, capacity, n_tokens, "tokens of a sequence");
   });
@@ -119,11 +113,10 @@ flexq_status flexq_context_set_sequence_note(flexq_context* context, int32_t seq
     FLEXQ_REQUIRE(context);
     if (note_bytes < 0) return flexq::api::negative_length("note_bytes", note_bytes);
     if (note_bytes > 0) FLEXQ_REQUIRE(note);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    return held->context->set_note(
-        sequence, {static_cast<const uint8_t*>(note), static_cast<size_t>(note_bytes)});
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    return entered->set_note(sequence,
+                             {static_cast<const uint8_t*>(note), static_cast<size_t>(note_bytes)});
   });
 }
 
@@ -131,11 +124,10 @@ flexq_status flexq_context_sequence_note(const flexq_context* context, int32_t s
                                          int64_t capacity, int64_t* note_bytes) {
   return guarded([&]() -> Status {
     FLEXQ_REQUIRE(context);
-    const Held held(context);
-    const ContextUse use(*held->context);
-    FLEXQ_RETURN_IF_ERROR(use.status());
-    FLEXQ_RETURN_IF_ERROR(held->context->check_sequence(sequence));
-    const std::span<const uint8_t> kept = held->context->note(sequence);
+    const EnteredContext entered(context);
+    FLEXQ_RETURN_IF_ERROR(entered.status());
+    FLEXQ_RETURN_IF_ERROR(entered->check_sequence(sequence));
+    const std::span<const uint8_t> kept = entered->note(sequence);
     return flexq::api::fill_buffer(kept.data(), static_cast<int64_t>(kept.size()),
                                    static_cast<uint8_t*>(note), capacity, note_bytes,
                                    "note of a sequence");

@@ -2,7 +2,6 @@
 // fails, is interrupted, comes back short, or never returns because the process was killed. The
 // file is the old one or the complete new one, and the next write removes what was left behind.
 #include <doctest/doctest.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -179,17 +178,9 @@ TEST_CASE("T14_writer_system_calls: the process is killed at any call") {
     for (int k = 0; k <= n_calls; ++k) {
       CAPTURE(k);
       workshop.put_old_file();
-      const pid_t child = fork();
-      if (child == 0) {
-        CallGate gate;
-        gate.fault = Fault::kKill;
-        gate.k = k;
-        _exit(workshop.write(gate) == FLEXQ_OK ? 0 : 1);
-      }
-      int exit_status = 0;
-      REQUIRE(waitpid(child, &exit_status, 0) == child);
-      REQUIRE(WIFEXITED(exit_status));
-      CHECK(WEXITSTATUS(exit_status) == (k < n_calls ? 42 : 0));
+      const int exit_status =
+          exit_status_killed_at(k, [&](CallGate& gate) { return workshop.write(gate); });
+      CHECK(exit_status == (k < n_calls ? kKilledExitStatus : 0));
       const bool has_new = workshop.has_new();
       REQUIRE((has_new || workshop.has_old()));
       if (k == n_calls) CHECK(has_new);
