@@ -159,8 +159,8 @@ CodesOrder codes_order(const LinearProblem& problem) {
   const int64_t min_tokens = many_rows                     ? kWgmmaMinTokensManyRows
                              : problem.n_cols >= kLongCols ? kWgmmaMinTokensLong
                                                            : kWgmmaMinTokens;
-  const bool wgmma = problem.sm == 90 && problem.family == CudaFamily::kInt8 &&
-                     problem.n_tokens >= min_tokens;
+  const bool wgmma =
+      problem.sm == 90 && problem.family == CudaFamily::kInt8 && problem.n_tokens >= min_tokens;
   return wgmma ? CodesOrder::kTensor : CodesOrder::kNatural;
 }
 
