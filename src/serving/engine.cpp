@@ -133,6 +133,8 @@ std::vector<Scheduler::Submission> Engine::wait_for_work() {
   work_came_.wait(lock, [this] {
     return !submissions_.empty() || !scheduler_.idle() || stopping_.load(std::memory_order_relaxed);
   });
+  // Until the step's own count: in no reading is a request nowhere.
+  metrics_.scheduler.n_waiting += static_cast<int32_t>(submissions_.size());
   return std::exchange(submissions_, {});
 }
 

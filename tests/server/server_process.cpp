@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <sstream>
@@ -61,11 +62,21 @@ std::map<std::string, double> ServerProcess::metrics(const httplib::Headers& hea
 }
 
 void ServerProcess::wait_for_metric(const std::string& name, double value) const {
+  wait_for_metrics({{name, value}});
+}
+
+std::map<std::string, double> ServerProcess::wait_for_metrics(
+    const std::map<std::string, double>& values) const {
   const Clock::time_point deadline = Clock::now() + kHangs;
   for (;;) {
-    const double found = metrics().at(name);
-    if (found == value) return;
-    REQUIRE_MESSAGE(Clock::now() < deadline, name << ": expected " << value << ", found " << found);
+    const std::map<std::string, double> found = metrics();
+    const auto differs = std::find_if(values.begin(), values.end(), [&](const auto& value) {
+      return found.at(value.first) != value.second;
+    });
+    if (differs == values.end()) return found;
+    REQUIRE_MESSAGE(Clock::now() < deadline, differs->first << ": expected " << differs->second
+                                                            << ", found "
+                                                            << found.at(differs->first));
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
 }

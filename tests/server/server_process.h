@@ -26,6 +26,8 @@ class ServerProcess {
   std::map<std::string, double> metrics(const httplib::Headers& headers = {}) const;
   // Waits until a sample has a value.
   void wait_for_metric(const std::string& name, double value) const;
+  // Waits until several have their values in one reading, which it returns.
+  std::map<std::string, double> wait_for_metrics(const std::map<std::string, double>& values) const;
   // SIGTERM; the exit code.
   ToolResult stop();
 

@@ -77,6 +77,35 @@ TEST_CASE("engine: requests from eight threads get what each gets alone") {
   CHECK(metrics.scheduler.pages_used == 0);
 }
 
+TEST_CASE("engine: every request is in one count of any reading") {
+  EngineOptions options;
+  options.n_queue = 1000;
+  const auto engine = value_of(Engine::create(make_context(4), options));
+  std::atomic<bool> reads{true};
+  std::atomic<int> n_wrong{0};
+  std::thread reader([&] {
+    while (reads) {
+      const EngineMetrics metrics = engine->metrics();
+      const SchedulerMetrics& scheduler = metrics.scheduler;
+      n_wrong += scheduler.n_waiting + scheduler.n_running + scheduler.n_finished +
+                     scheduler.n_cancelled + scheduler.n_deadline + scheduler.n_failed !=
+                 metrics.n_submitted;
+    }
+  });
+  std::mt19937 random(7);
+  std::vector<std::shared_ptr<Request>> requests;
+  for (const Prompt& prompt : random_prompts(random, 200, 512, 60, 4)) {
+    requests.push_back(value_of(engine->submit(prompt.tokens, prompt.options)));
+    if (random() % 4 == 0) requests.back()->cancel();
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 1000));
+  }
+  for (const std::shared_ptr<Request>& request : requests)
+    static_cast<void>(read_answer(*request));
+  reads = false;
+  reader.join();
+  CHECK(n_wrong.load() == 0);
+}
+
 TEST_CASE("engine: thousands of requests with random cancels and deadlines leak and lose nothing") {
   EngineOptions options;
   options.n_queue = static_cast<int32_t>(kRequests);
