@@ -26,7 +26,8 @@ struct WgmmaShape {
   constexpr bool gates() const { return warpgroups % 2 == 0; }
 };
 
-// Outputs that each thread of a pair of warpgroups hands over at a time for silu(gate) * up.
+// Outputs that each thread of a pair of warpgroups hands over at a time for silu(gate) * up. With
+// more than two warpgroups half as many: 16 would take the room of a stage.
 constexpr int32_t wgmma_exchange_floats(const WgmmaShape& shape) {
   const int32_t most = shape.warpgroups > 2 ? 8 : 16;
   return shape.tokens / 4 < most ? shape.tokens / 4 : most;

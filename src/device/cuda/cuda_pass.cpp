@@ -158,7 +158,7 @@ Status CudaPass::attention_out(const DeviceLayer& layer) const {
 
 // With many tokens silu costs the linear layer more than it costs the quantizer to read gate and
 // up: LLaMA-2-7B on an H200, 1024 tokens: 306 + 23 us against 224 without silu; a decode step of 64
-// tokens: 8.17 ms against 7.98, because 192 rows at a time, which leave no multiprocessor with a
+// tokens: 8.15 ms against 7.98, because 192 rows at a time, which leave no multiprocessor with a
 // second round, cannot be halved between gate and up.
 bool CudaPass::joins_late(const DeviceLayer& layer) const {
   constexpr int32_t kManyTokens = 33;
