@@ -13,6 +13,9 @@ namespace flexq {
 
 inline constexpr int32_t kFusedWarps = 8;   // that multiply
 inline constexpr int32_t kFusedStages = 2;  // pieces of weights on their way to each of them
+// Of these, filled only when a row that is to be normalized has arrived: memory has nothing else to
+// do from then on until the products begin.
+inline constexpr int32_t kFusedLateStages = 1;
 
 // Tokens that a kernel is compiled for.
 constexpr int32_t fused_tile_tokens(int64_t n_tokens) {
@@ -64,7 +67,7 @@ constexpr int64_t fused_launch_bytes(int32_t weight_bits, int64_t n_tokens, int6
 }
 
 // Rounds of a CTA that are left to add when the next kernel may start, a round being at most
-// round_groups groups of a block: 250 KB, the last 100 of them on their way to the ring. The next
+// round_groups groups of a block: 200 KB, the last 100 of them on their way to the ring. The next
 // kernel's ring fills while this kernel's weights run out: earlier it would take memory bandwidth
 // from them, and what starts less than 4 us before this kernel's end waits the longer for it. A CTA
 // with no more rounds than these lets it start when the kernel before is done, and CTAs of
@@ -73,7 +76,7 @@ constexpr int64_t fused_launch_bytes(int32_t weight_bits, int64_t n_tokens, int6
 // us against 87).
 constexpr int32_t fused_last_rounds(int32_t weight_bits, int32_t round_groups,
                                     int32_t least_rounds) {
-  constexpr int64_t kLastBytes = 251 * 1000;
+  constexpr int64_t kLastBytes = 195 * 1000;
   constexpr int64_t kMuchBytes = 1500 * 1000;
   const int64_t round_bytes =
       round_groups * (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2);

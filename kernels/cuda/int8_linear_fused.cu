@@ -28,6 +28,7 @@ using cuda_int8::kUnitRows;
 
 constexpr int32_t kRows = static_cast<int32_t>(kUnitRows);
 constexpr int32_t kMultiplyThreads = kFusedWarps * 32;
+constexpr int32_t kGroupColumns = static_cast<int32_t>(kGroupSize);
 constexpr int32_t kUnitScaleBytes = kRows * 2;
 
 // What the kernel does ahead of the products.
@@ -79,7 +80,7 @@ struct FusedArgs {
   const float* x_scales;
   const float* x_row;
   const float* norm;
-  int64_t n_cols;
+  int32_t n_cols;
   float eps;
   int32_t code_max;
   // Bytes into shared memory.
@@ -104,7 +105,7 @@ struct Walk {
 
   __device__ explicit Walk(const FusedArgs& a) : args(a), n_groups(a.longest_share) {
     const int32_t step = pairs() ? 2 : 1;
-    const int64_t n_turns = a.n_blocks / step;
+    const auto n_turns = static_cast<uint32_t>(a.n_blocks / step);
     const auto begin = static_cast<int32_t>(n_turns * blockIdx.x / gridDim.x);
     n_left = (static_cast<int32_t>(n_turns * (blockIdx.x + 1) / gridDim.x) - begin) * step;
     block = begin;
@@ -161,15 +162,23 @@ __device__ inline void multiply_warps_meet() {
   asm volatile("bar.sync 1, %0;" ::"n"(kMultiplyThreads) : "memory");
 }
 
-// Written by the kernel before: not from the L1 cache, which may hold what was there earlier.
-__device__ inline float4 load_row_quad(const FusedArgs& args, int64_t first) {
-  const float* row = args.x_row;
-  if (first + kQuad <= args.n_cols) return __ldcg(reinterpret_cast<const float4*>(row + first));
-  float4 quad = make_float4(0, 0, 0, 0);
-  if (first < args.n_cols) quad.x = __ldcg(row + first);
-  if (first + 1 < args.n_cols) quad.y = __ldcg(row + first + 1);
-  if (first + 2 < args.n_cols) quad.z = __ldcg(row + first + 2);
-  return quad;
+// Values [column, column + 4) of the row, zeros past its end. Written by the kernel before: not
+// from the L1 cache, which may hold what was there earlier. Loads of whole quads come one after the
+// other without a branch; end_quad() then sees to the quad that the row's end cuts.
+__device__ inline float4 load_row_quad(const FusedArgs& args, int32_t column) {
+  return column + kQuad <= args.n_cols
+             ? __ldcg(reinterpret_cast<const float4*>(args.x_row + column))
+             : make_float4(0, 0, 0, 0);
+}
+__device__ inline void end_quad(const FusedArgs& args, int32_t column, float4& quad) {
+  const int32_t n = args.n_cols - column;
+  if (n <= 0 || n >= kQuad) return;
+  quad.x = __ldcg(args.x_row + column);
+  if (n > 1) quad.y = __ldcg(args.x_row + column + 1);
+  if (n > 2) quad.z = __ldcg(args.x_row + column + 2);
+}
+__device__ inline bool cuts_quad(const FusedArgs& args) {
+  return args.n_cols % kQuad != 0;
 }
 
 // Codes and scales of the row as it is.
@@ -184,13 +193,22 @@ __device__ inline void quantize_rows(const FusedArgs& args, int32_t warp,
   wait_for_kernel_before();
   for (int32_t first = warp; first < args.n_groups; first += kParts * kStep) {
     float4 quads[kParts][kGroups];
+    const auto column = [&](int32_t part, int32_t i) {
+      return (first + part * kStep + i * kFusedWarps) * kGroupColumns + lane * kQuad;
+    };
 #pragma unroll
     for (int32_t part = 0; part < kParts; ++part) {
-      if (first + part * kStep >= args.n_groups) break;
 #pragma unroll
       for (int32_t i = 0; i < kGroups; ++i) {
-        const int64_t group = first + part * kStep + i * kFusedWarps;
-        quads[part][i] = load_row_quad(args, group * kGroupSize + lane * kQuad);
+        quads[part][i] = load_row_quad(args, column(part, i));
+      }
+    }
+    if (cuts_quad(args)) {
+#pragma unroll
+      for (int32_t part = 0; part < kParts; ++part) {
+#pragma unroll
+        for (int32_t i = 0; i < kGroups; ++i)
+          end_quad(args, column(part, i), quads[part][i]);
       }
     }
 #pragma unroll
@@ -203,10 +221,10 @@ __device__ inline void quantize_rows(const FusedArgs& args, int32_t warp,
 }
 
 // The same of rms_norm(row) * norm: as rms_norm_quantize_kernel, whose thread i of warp v is lane i
-// of the warp v % 8 here.
-template <int32_t kLaps>
+// of the warp v % 8 here. Calls row_is_here() once it is in registers.
+template <int32_t kLaps, typename RowIsHere>
 __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float* warp_sums,
-                                      const CudaQuantized& out) {
+                                      const RowIsHere& row_is_here, const CudaQuantized& out) {
   constexpr int32_t kMostWarps = kMostNormThreads / 32;
   constexpr int32_t kOwn = kMostWarps / kFusedWarps;  // of a lap
   constexpr int32_t kAll = kLaps * kOwn;
@@ -214,7 +232,7 @@ __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float
   float4 factors[kAll];
   float4 quads[kAll];
   const auto column = [&](int32_t i) {
-    return int64_t{warp + i * kFusedWarps} * kGroupSize + lane * kQuad;
+    return (warp + i * kFusedWarps) * kGroupColumns + lane * kQuad;
   };
 #pragma unroll
   for (int32_t i = 0; i < kAll; ++i)
@@ -223,11 +241,17 @@ __device__ inline void normalize_rows(const FusedArgs& args, int32_t warp, float
 #pragma unroll
   for (int32_t i = 0; i < kAll; ++i)
     quads[i] = load_row_quad(args, column(i));
+  if (cuts_quad(args)) {
+#pragma unroll
+    for (int32_t i = 0; i < kAll; ++i)
+      end_quad(args, column(i), quads[i]);
+  }
   float sums[kOwn] = {};
 #pragma unroll
   for (int32_t i = 0; i < kAll; ++i)
     if (column(i) < args.n_cols) sums[i % kOwn] = add_squares(sums[i % kOwn], quads[i]);
   sum_over_warp(sums);
+  row_is_here();
   if (lane == 0) {
 #pragma unroll
     for (int32_t i = 0; i < kOwn; ++i)
@@ -369,7 +393,8 @@ __device__ inline void multiply(const FusedArgs& args, const Walk& start, Ring<S
         first[S::kTokenDots + 8] = dots[i][3];
       }
     }
-    mbarrier_arrive(barriers.dots_full + buffer * 8);
+    __syncwarp();
+    if (lane == 0) mbarrier_arrive(barriers.dots_full + buffer * 8);
     buffer ^= 1;
     if (buffer == 0) empty_parity ^= 1;
   }
@@ -455,7 +480,8 @@ __device__ inline void add(const FusedArgs& args, const Walk& start, const uint8
                         weight_scale(halves[g * kRows], multiplier));
       }
     }
-    mbarrier_arrive(barriers.dots_empty + buffer * 8);
+    __syncwarp();
+    if (thread % 32 == 0) mbarrier_arrive(barriers.dots_empty + buffer * 8);
     if (walk.ends_block()) {
       if (has_output) output.end(args, walk, row, token, acc);
       acc = 0;
@@ -484,14 +510,22 @@ __global__ void __launch_bounds__(S::kThreads, 2)
       fence_mbarrier_init();
     }
     __syncwarp();
+    constexpr bool kNorms = kInput == FusedInput::kNorm || kInput == FusedInput::kWideNorm;
+    constexpr int32_t kEarlyStages = kFusedStages - (kNorms ? kFusedLateStages : 0);
 #pragma unroll
-    for (int32_t i = 0; i < kFusedStages; ++i)
+    for (int32_t i = 0; i < kEarlyStages; ++i)
       ring.refill(i);
     const CudaQuantized quantized = {reinterpret_cast<int8_t*>(activations), token_scales,
                                      CodesOrder::kNatural};
-    if constexpr (kInput == FusedInput::kNorm || kInput == FusedInput::kWideNorm) {
+    if constexpr (kNorms) {
+      const auto fill_late_stages = [&] {
+#pragma unroll
+        for (int32_t i = kEarlyStages; i < kFusedStages; ++i)
+          ring.refill(i);
+      };
       normalize_rows<kInput == FusedInput::kNorm ? 1 : 2>(
-          args, warp, reinterpret_cast<float*>(shared + args.warp_sums), quantized);
+          args, warp, reinterpret_cast<float*>(shared + args.warp_sums), fill_late_stages,
+          quantized);
     } else if constexpr (kInput == FusedInput::kRows) {
       quantize_rows(args, warp, quantized);
     } else {
@@ -500,8 +534,8 @@ __global__ void __launch_bounds__(S::kThreads, 2)
   } else {
     if (threadIdx.x == kMultiplyThreads) {
       for (int32_t i = 0; i < 2; ++i) {
-        mbarrier_init(barriers.dots_full + i * 8, kMultiplyThreads);
-        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads);
+        mbarrier_init(barriers.dots_full + i * 8, kFusedWarps);
+        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads / 32);
       }
     }
     wait_for_kernel_before();
@@ -541,7 +575,7 @@ FusedArgs arguments_of(std::span<const CudaLinearPart> parts, int64_t n_tokens, 
   args.n_groups = static_cast<int32_t>(cuda_int8::n_groups(parts.front().w.cols));
   args.n_tokens = static_cast<int32_t>(n_tokens);
   args.store = store;
-  args.n_cols = parts.front().w.cols;
+  args.n_cols = static_cast<int32_t>(parts.front().w.cols);
   for (int32_t i = 0; i < args.n_parts; ++i) {
     const CudaLinearPart& from = parts[static_cast<size_t>(i)];
     FusedPart& to = args.parts[i];

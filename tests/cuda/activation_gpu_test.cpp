@@ -115,6 +115,36 @@ TEST_CASE("quantize: the CPU's integers, ties and limits included") {
   }
 }
 
+TEST_CASE("quantize: values around the borders between codes, scales of every size") {
+  CudaLaunch launch;
+  if (!find_gpu(&launch)) return;
+  Random random(3);
+  constexpr int64_t kTokens = 2000;
+  constexpr int64_t kWidth = 8 * kGroupSize;
+  for (const int32_t bits : {6, 8}) {
+    const auto limit = static_cast<float>((1 << (bits - 1)) - 1);
+    TestRows x(random, kTokens, kWidth, kWidth);
+    for (int64_t group = 0; group < kTokens * 8; ++group) {
+      float* values = x.host.data() + group * kGroupSize;
+      const float largest =
+          std::ldexp(random.real(1.0f, 2.0f), static_cast<int>(random.integer(-20, 127)));
+      const float scale = std::max(largest / limit, 1e-5f);
+      values[0] = largest;
+      for (int64_t i = 1; i < kGroupSize; ++i) {
+        float value =
+            (static_cast<float>(random.integer(0, static_cast<int64_t>(limit) - 1)) + 0.5f) * scale;
+        for (int64_t ulps = random.integer(-3, 3); ulps != 0; ulps += ulps < 0 ? 1 : -1)
+          value = std::nextafter(value, ulps < 0 ? 0.0f : INFINITY);
+        values[i] = random.integer(0, 1) == 0 ? value : -value;
+      }
+    }
+    x.device.set(x.host);
+    const QuantizedOutput out(kTokens, kWidth);
+    check_cuda(cuda_quantize(launch, x.rows(), kWidth, bits, kTokens, out.get()));
+    out.check(x.host, kTokens, kWidth, bits, "quantize to " + std::to_string(bits) + " bits");
+  }
+}
+
 TEST_CASE("quantize: codes and scales in tensor order are those in natural order, moved") {
   CudaLaunch launch;
   if (!find_gpu(&launch)) return;

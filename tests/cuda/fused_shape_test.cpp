@@ -85,19 +85,19 @@ TEST_CASE("CTAs of neighbouring fused linears share a multiprocessor at one toke
   CHECK(fit(6, 8192, 8192));
 }
 
-TEST_CASE("the next kernel starts when about 250 KB of weights are left to a CTA") {
-  CHECK(fused_last_rounds(6, 32, 5) == 5);  // 50,176 bytes of 32 groups
-  CHECK(fused_last_rounds(6, 32, 12) == 5);
-  CHECK(fused_last_rounds(6, 29, 6) == 5);
-  CHECK(fused_last_rounds(8, 16, 10) == 7);
+TEST_CASE("the next kernel starts when about 200 KB of weights are left to a CTA") {
+  CHECK(fused_last_rounds(6, 32, 5) == 3);  // 50,176 bytes of 32 groups
+  CHECK(fused_last_rounds(6, 32, 12) == 3);
+  CHECK(fused_last_rounds(6, 29, 6) == 4);
+  CHECK(fused_last_rounds(8, 16, 10) == 5);
   CHECK(fused_last_rounds(6, 32, 54) == 53);  // 57344 x 8192: 2.7 MB
   for (const int32_t bits : {6, 8}) {
     for (int32_t groups = 1; groups <= fused_round_groups(bits, 1); ++groups) {
       const int64_t bytes = groups * (cuda_int8::unit_bytes(bits) + cuda_int8::kUnitRows * 2);
       const int32_t rounds = fused_last_rounds(bits, groups, 1);
       REQUIRE(rounds >= 1);
-      CHECK(rounds * bytes <= 251000);
-      CHECK((rounds + 1) * bytes > 251000);
+      CHECK(rounds * bytes <= 195000);
+      CHECK((rounds + 1) * bytes > 195000);
     }
   }
 }
