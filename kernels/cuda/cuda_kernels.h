@@ -201,9 +201,15 @@ int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t 
 
 // --- sampling (sampling_kernels.cu) --------------------------------------------------------------
 
-// flags[i] = 1 where row i of (n_rows, n) holds NaN or infinity, else 0.
-cudaError_t cuda_find_nonfinite(const CudaLaunch& launch, CudaRows rows, int64_t n, int64_t n_rows,
-                                int32_t* flags);
+struct CudaRowsOfWidth {
+  CudaRows rows;
+  int64_t width = 0;
+};
+inline constexpr size_t kMostSearched = 2;
+// flags[s, i] = 1 where row i of the s-th of `searched`, 1 to kMostSearched times n_rows rows,
+// holds NaN or infinity, else 0.
+cudaError_t cuda_find_nonfinite(const CudaLaunch& launch, std::span<const CudaRowsOfWidth> searched,
+                                int64_t n_rows, int32_t* flags);
 // log_probs[i] = ln softmax(logits[i])[tokens[i]], (n_rows).
 cudaError_t cuda_log_probs(const CudaLaunch& launch, CudaRows logits, int64_t n_vocab,
                            const int32_t* tokens, int64_t n_rows, float* log_probs);

@@ -78,7 +78,7 @@ struct Rounds {
   int32_t first_group = 0;
 
   __device__ explicit Rounds(const Int8LinearArgs& args) : n_groups(args.n_groups) {
-    const int64_t n_blocks = cuda_int8::n_blocks(args.n_rows);
+    const auto n_blocks = static_cast<uint32_t>(cuda_int8::n_blocks(args.n_rows));
     block = static_cast<int32_t>(n_blocks * blockIdx.x / gridDim.x);
     end_block = static_cast<int32_t>(n_blocks * (blockIdx.x + 1) / gridDim.x);
   }

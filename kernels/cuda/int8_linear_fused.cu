@@ -394,7 +394,7 @@ __device__ inline void multiply(const FusedArgs& args, const Walk& start, Ring<S
       }
     }
     __syncwarp();
-    if (lane == 0) mbarrier_arrive(barriers.dots_full + buffer * 8);
+    mbarrier_arrive(barriers.dots_full + buffer * 8);
     buffer ^= 1;
     if (buffer == 0) empty_parity ^= 1;
   }
@@ -481,7 +481,7 @@ __device__ inline void add(const FusedArgs& args, const Walk& start, const uint8
       }
     }
     __syncwarp();
-    if (thread % 32 == 0) mbarrier_arrive(barriers.dots_empty + buffer * 8);
+    mbarrier_arrive(barriers.dots_empty + buffer * 8);
     if (walk.ends_block()) {
       if (has_output) output.end(args, walk, row, token, acc);
       acc = 0;
@@ -534,8 +534,8 @@ __global__ void __launch_bounds__(S::kThreads, 2)
   } else {
     if (threadIdx.x == kMultiplyThreads) {
       for (int32_t i = 0; i < 2; ++i) {
-        mbarrier_init(barriers.dots_full + i * 8, kFusedWarps);
-        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads / 32);
+        mbarrier_init(barriers.dots_full + i * 8, kMultiplyThreads);
+        mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads);
       }
     }
     wait_for_kernel_before();

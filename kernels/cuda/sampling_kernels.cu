@@ -9,6 +9,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/programmatic_launch.cuh"
+#include "kernels/cuda/row_quantizer.cuh"
 #include "kernels/cuda/sampling_draw.cuh"
 
 namespace flexq {
@@ -17,26 +18,36 @@ namespace {
 
 constexpr int kRowThreads = 512;
 
-// Grid: (n_rows), kRowThreads threads.
-__global__ void __launch_bounds__(kRowThreads)
-    find_nonfinite(const float* rows, int64_t stride, int64_t n, int32_t* flags) {
+constexpr int kSearchThreads = 1024;
+
+struct Searched {
+  CudaRowsOfWidth sets[kMostSearched];
+};
+
+__device__ inline bool is_finite(float4 quad) {
+  return isfinite(quad.x) && isfinite(quad.y) && isfinite(quad.z) && isfinite(quad.w);
+}
+
+// Grid: (n_rows, sets), kSearchThreads threads: a row of 32,000 is read at once.
+__global__ void __launch_bounds__(kSearchThreads)
+    find_nonfinite(const __grid_constant__ Searched searched, int32_t* flags) {
   constexpr int kAtOnce = 8;  // loads on their way
   take_turn();
-  const float* row = rows + blockIdx.x * stride;
+  const CudaRowsOfWidth& set = searched.sets[blockIdx.y];
+  const float* row = set.rows.data + blockIdx.x * set.rows.stride;
+  const bool aligned = reinterpret_cast<uintptr_t>(row) % sizeof(float4) == 0;
   bool found = false;
-  for (int64_t first = threadIdx.x; first < n; first += kAtOnce * kRowThreads) {
-    float values[kAtOnce];
+  for (int64_t begin = threadIdx.x; begin * kQuad < set.width; begin += kAtOnce * kSearchThreads) {
+    float4 quads[kAtOnce];
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i) {
-      const int64_t at = first + i * kRowThreads;
-      values[i] = at < n ? row[at] : 0.0f;
-    }
+    for (int i = 0; i < kAtOnce; ++i)
+      quads[i] = load_quad(row, (begin + i * kSearchThreads) * kQuad, set.width, aligned);
 #pragma unroll
-    for (const float value : values)
-      found = found || !isfinite(value);
+    for (const float4& quad : quads)
+      found = found || !is_finite(quad);
   }
   const int any = __syncthreads_or(found);
-  if (threadIdx.x == 0) flags[blockIdx.x] = any != 0 ? 1 : 0;
+  if (threadIdx.x == 0) flags[blockIdx.y * gridDim.x + blockIdx.x] = any != 0 ? 1 : 0;
 }
 
 // Grid: (n_rows), kRowThreads threads. NaN and infinities give NaN, as the plain formula does.
@@ -76,10 +87,15 @@ ListScratch carve(uint8_t* scratch, int64_t n_lists) {
 }  // namespace
 }  // namespace sampling
 
-cudaError_t cuda_find_nonfinite(const CudaLaunch& where, CudaRows rows, int64_t n, int64_t n_rows,
-                                int32_t* flags) {
-  return launch_overlapping(where, sampling::find_nonfinite, dim3(static_cast<unsigned>(n_rows)),
-                            dim3(sampling::kRowThreads), 0, rows.data, rows.stride, n, flags);
+cudaError_t cuda_find_nonfinite(const CudaLaunch& where, std::span<const CudaRowsOfWidth> searched,
+                                int64_t n_rows, int32_t* flags) {
+  if (searched.empty() || searched.size() > kMostSearched) return cudaErrorInvalidValue;
+  sampling::Searched sets = {};
+  std::ranges::copy(searched, sets.sets);
+  return launch_overlapping(
+      where, sampling::find_nonfinite,
+      dim3(static_cast<unsigned>(n_rows), static_cast<unsigned>(searched.size())),
+      dim3(sampling::kSearchThreads), 0, sets, flags);
 }
 
 cudaError_t cuda_log_probs(const CudaLaunch& where, CudaRows logits, int64_t n_vocab,

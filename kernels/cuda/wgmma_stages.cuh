@@ -134,7 +134,7 @@ class WgmmaItems {
       : item_slots_(args.store == CudaStore::kSiluMul ? S::kUnits / 2 : S::kUnits),
         n_slots_(args.n_slots) {
     if constexpr (S::kStretches) {
-      const int64_t n_slots = args.n_slots;
+      const auto n_slots = static_cast<uint32_t>(args.n_slots);
       index_ = static_cast<int32_t>(n_slots * blockIdx.x / gridDim.x);
       end_ = static_cast<int32_t>(n_slots * (blockIdx.x + 1) / gridDim.x);
     } else {

@@ -230,14 +230,25 @@ TEST_CASE("sampling: rows with NaN or infinity, and log-probabilities") {
     rows[static_cast<size_t>(6 * stride + n - 1)] = -kInfinity;
     rows[static_cast<size_t>(8 * stride + n)] = kNan;
     device_rows.upload(rows);
-    DeviceArray<int32_t> flags(n_rows);
-    REQUIRE(cuda_find_nonfinite(launch, {device_rows.data(), stride}, n, n_rows, flags.data()) ==
-            cudaSuccess);
-    const std::vector<int32_t> found_flags = flags.download();
-    for (int64_t i = 0; i < n_rows; ++i) {
-      CAPTURE(n);
-      CAPTURE(i);
-      CHECK(found_flags[static_cast<size_t>(i)] == (i == 2 || i == 4 || i == 6 ? 1 : 0));
+    // Rows that start on 16 bytes, as those of a workspace do: row 1 ends in NaN.
+    const int64_t aligned_stride = (n + 7) / 4 * 4;
+    std::vector<float> aligned_rows = random.vector(n_rows * aligned_stride);
+    aligned_rows[static_cast<size_t>(aligned_stride + n - 1)] = kNan;
+    aligned_rows[static_cast<size_t>(3 * aligned_stride + n)] = kNan;
+    DeviceArray<float> device_aligned_rows(aligned_rows);
+    const CudaRowsOfWidth searched[] = {{{device_rows.data(), stride}, n},
+                                        {{device_aligned_rows.data(), aligned_stride}, n}};
+    for (const size_t n_sets : {1, 2}) {
+      DeviceArray<int32_t> flags(n_rows * 2);
+      REQUIRE(cuda_find_nonfinite(launch, std::span(searched).first(n_sets), n_rows,
+                                  flags.data()) == cudaSuccess);
+      const std::vector<int32_t> found_flags = flags.download();
+      for (int64_t i = 0; i < n_rows; ++i) {
+        CAPTURE(n);
+        CAPTURE(i);
+        CHECK(found_flags[static_cast<size_t>(i)] == (i == 2 || i == 4 || i == 6 ? 1 : 0));
+        if (n_sets == 2) CHECK(found_flags[static_cast<size_t>(n_rows + i)] == (i == 1 ? 1 : 0));
+      }
     }
   }
 }

@@ -89,7 +89,8 @@ int64_t cuda_attention_scratch_bytes(int32_t n_heads, int32_t head_dim, int64_t 
                                      int64_t context_tokens) {
   return n_heads * head_dim * n_tokens * (context_tokens / 256 + 1) * 4;
 }
-cudaError_t cuda_find_nonfinite(const CudaLaunch& launch, CudaRows, int64_t, int64_t, int32_t*) {
+cudaError_t cuda_find_nonfinite(const CudaLaunch& launch, std::span<const CudaRowsOfWidth>, int64_t,
+                                int32_t*) {
   return launch_once(launch);
 }
 cudaError_t cuda_log_probs(const CudaLaunch& launch, CudaRows, int64_t, const int32_t*, int64_t,

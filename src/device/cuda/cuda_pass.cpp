@@ -194,13 +194,11 @@ Status CudaPass::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32
 }
 
 Status CudaPass::flag_nonfinite(int32_t n_rows, bool with_hidden) const {
-  FLEXQ_RETURN_IF_ERROR(
-      check(cuda_find_nonfinite(launch_, buffers_.logits, shape_.n_vocab, n_rows, buffers_.flags),
-            "finite numbers"));
-  if (!with_hidden) return Status();
-  return check(
-      cuda_find_nonfinite(launch_, buffers_.hidden, shape_.n_embd, n_rows, buffers_.flags + n_rows),
-      "finite numbers");
+  const CudaRowsOfWidth searched[] = {{buffers_.logits, shape_.n_vocab},
+                                      {buffers_.hidden, shape_.n_embd}};
+  return check(cuda_find_nonfinite(launch_, std::span(searched).first(with_hidden ? 2 : 1), n_rows,
+                                   buffers_.flags),
+               "finite numbers");
 }
 
 }  // namespace flexq
