@@ -17,14 +17,20 @@ __device__ inline int32_t cluster_rank() {
 #endif
 }
 
-// All threads of the cluster meet.
-__device__ inline void cluster_sync() {
+// All threads of the cluster meet, in two steps, by whole warps.
+__device__ inline void cluster_arrive() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile(
-      "barrier.cluster.arrive.release.aligned;\n"
-      "barrier.cluster.wait.acquire.aligned;" ::
-          : "memory");
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 #endif
+}
+__device__ inline void cluster_wait() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+__device__ inline void cluster_sync() {
+  cluster_arrive();
+  cluster_wait();
 }
 
 // One arrival at the barrier that a CTA of the cluster has where this one has `barrier`.
@@ -37,6 +43,23 @@ __device__ inline void mbarrier_arrive_at(uint32_t barrier, int32_t cta) {
       "mbarrier.arrive.shared::cluster.b64 _, [there];\n"
       "}" ::"r"(barrier),
       "r"(cta)
+      : "memory");
+#endif
+}
+
+// Writes to where a CTA of the cluster has what this one has at `shared`, and tells its barrier of
+// the 4 bytes. That CTA has begun and must not end before they are there.
+__device__ inline void store_shared_at(uint32_t shared, float value, uint32_t barrier,
+                                       int32_t cta) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile(
+      "{\n"
+      ".reg .b32 there, its_barrier;\n"
+      "mapa.shared::cluster.u32 there, %0, %3;\n"
+      "mapa.shared::cluster.u32 its_barrier, %2, %3;\n"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b32 [there], %1, [its_barrier];\n"
+      "}" ::"r"(shared),
+      "r"(__float_as_uint(value)), "r"(barrier), "r"(cta)
       : "memory");
 #endif
 }

@@ -63,13 +63,6 @@ struct CudaSource {
   float eps = 0;                // of the norm
 };
 
-enum class CudaStore : int32_t {
-  kSet = 0,      // out = W x + b
-  kAdd = 1,      // out += W x + b
-  kSiluMul = 2,  // out of part 0 = silu(gate) * up, gate and up = W x + b of parts 0 and 1; out of
-                 // part 1 is scratch
-};
-
 // --- activations (activation_kernels.cu) ---------------------------------------------------------
 
 // x[t] = embedding[tokens[t]], (n_tokens, n_embd).
@@ -207,7 +200,7 @@ struct CudaRowsOfWidth {
 };
 inline constexpr size_t kMostSearched = 2;
 // flags[s, i] = 1 where row i of the s-th of `searched`, 1 to kMostSearched times n_rows rows,
-// holds NaN or infinity, else 0.
+// holds NaN or infinity, else 0. `flags` may be pinned host memory.
 cudaError_t cuda_find_nonfinite(const CudaLaunch& launch, std::span<const CudaRowsOfWidth> searched,
                                 int64_t n_rows, int32_t* flags);
 // log_probs[i] = ln softmax(logits[i])[tokens[i]], (n_rows).

@@ -6,6 +6,8 @@
 //
 // Grid: at most one CTA per multiprocessor; each takes an equal stretch of row blocks (16 rows), or
 // of pairs of a gate and an up block. A round is a share of at most kRoundGroups groups of a block.
+// Where that makes the longest stretch shorter, two CTAs are a cluster and share a pair: the first
+// multiplies its gate block and sends the 16 sums to the second, which has multiplied the up block.
 //   8 warps  multiply: each fills a ring of its own with its share of the groups of every round, by
 //            bulk copies of whole pieces, and leaves exact int32 dots and the scales of the weights
 //            in one of two buffers. mma.m16n8k32: weights are A, tokens the columns of B;
@@ -13,6 +15,7 @@
 // They meet at mbarriers. No float sum is split, so the bits are those of the CPU and of every
 // other kernel. Dynamic shared memory: fused_shared_bytes(). N and K of any size: the layout pads
 // both.
+#include "kernels/cuda/cluster.cuh"
 #include "kernels/cuda/cuda_kernels.h"
 #include "kernels/cuda/fused_linear_shape.h"
 #include "kernels/cuda/int8_unit.cuh"
@@ -70,6 +73,7 @@ struct FusedArgs {
   int32_t n_parts;
   int32_t n_blocks;  // of all parts; two of each pair for kSiluMul
   int32_t n_groups;
+  int32_t n_cluster;      // CTAs that share pairs: 1 or 2
   int32_t n_rounds;       // of a block
   int32_t longest_share;  // groups of its first n_longest rounds; the others have one less
   int32_t n_longest;
@@ -88,6 +92,7 @@ struct FusedArgs {
   int32_t activations;
   int32_t token_scales;
   int32_t warp_sums;
+  int32_t gates;
   int32_t barriers;
   int32_t last_rounds;  // the next kernel may start when so many are left to add
 };
@@ -102,19 +107,37 @@ struct Walk {
   int32_t round = 0;
   int32_t first = 0;  // group
   int32_t n_groups;
+  int32_t shared_block = -1;  // of the pair whose other block is the other CTA's: comes last
 
   __device__ explicit Walk(const FusedArgs& a) : args(a), n_groups(a.longest_share) {
-    const int32_t step = pairs() ? 2 : 1;
-    const auto n_turns = static_cast<uint32_t>(a.n_blocks / step);
-    const auto begin = static_cast<int32_t>(n_turns * blockIdx.x / gridDim.x);
-    n_left = (static_cast<int32_t>(n_turns * (blockIdx.x + 1) / gridDim.x) - begin) * step;
+    const uint32_t team = blockIdx.x >> (a.n_cluster - 1);
+    const uint32_t n_teams = gridDim.x >> (a.n_cluster - 1);
+    const auto n_turns = static_cast<uint32_t>(pairs() ? a.n_blocks / 2 : a.n_blocks);
+    const auto begin = static_cast<int32_t>(n_turns * team / n_teams);
+    const auto n_own = static_cast<int32_t>(n_turns * (team + 1) / n_teams) - begin;
     block = begin;
-    if (pairs()) return;
+    if (pairs()) {
+      n_left = a.n_cluster == 2 ? n_own : n_own * 2;
+      if (a.n_cluster == 2) {
+        block += n_own / 2 * rank();
+        if (n_own % 2 == 1) shared_block = begin + n_own - 1;
+        if (n_own == 1) share();
+      }
+      return;
+    }
+    n_left = n_own;
     while (block >= a.parts[part].n_blocks)
       block -= a.parts[part++].n_blocks;
   }
   __device__ bool pairs() const { return args.store == CudaStore::kSiluMul; }
+  __device__ int32_t rank() const { return static_cast<int32_t>(blockIdx.x) % 2; }
   __device__ bool more() const { return n_left > 0; }
+  // In the block of a pair that two CTAs share.
+  __device__ bool shares() const { return n_left == 1 && shared_block >= 0; }
+  __device__ void share() {
+    block = shared_block;
+    part = rank();
+  }
   __device__ bool ends_block() const { return round + 1 == args.n_rounds; }
   __device__ void next() {
     first += n_groups;
@@ -127,6 +150,7 @@ struct Walk {
     if (pairs()) {
       block += part;
       part ^= 1;
+      if (shares()) share();
     } else if (++block == args.parts[part].n_blocks) {
       block = 0;
       part = min(part + 1, args.n_parts - 1);
@@ -148,11 +172,13 @@ struct FusedBarriers {
   uint32_t full;  // kFusedStages for each warp
   uint32_t dots_full;
   uint32_t dots_empty;
+  uint32_t gates;  // of the other CTA are here
 
   __device__ explicit FusedBarriers(uint32_t address)
       : full(address),
         dots_full(full + kFusedWarps * kFusedStages * 8),
-        dots_empty(dots_full + 16) {}
+        dots_empty(dots_full + 16),
+        gates(dots_empty + 16) {}
 };
 
 // --- the input -----------------------------------------------------------------------------------
@@ -452,7 +478,7 @@ struct FusedOutput {
 
 template <typename S>
 __device__ inline void add(const FusedArgs& args, const Walk& start, const uint8_t* buffers,
-                           const float* token_scales, const FusedBarriers& barriers) {
+                           const float* token_scales, float* gates, const FusedBarriers& barriers) {
   const int32_t thread = static_cast<int32_t>(threadIdx.x) - kMultiplyThreads;
   const int32_t row = thread % kRows;
   const int32_t token = S::kTokens == 1 ? 0 : thread / kRows;
@@ -483,7 +509,13 @@ __device__ inline void add(const FusedArgs& args, const Walk& start, const uint8
     __syncwarp();
     mbarrier_arrive(barriers.dots_empty + buffer * 8);
     if (walk.ends_block()) {
+      if (walk.shares() && walk.part == 1) {
+        mbarrier_wait(barriers.gates, 0);
+        output.gate = gates[row];
+      }
       if (has_output) output.end(args, walk, row, token, acc);
+      if (walk.shares() && walk.part == 0 && has_output)
+        store_shared_at(shared_address(gates + row), output.gate, barriers.gates, 1);
       acc = 0;
     }
     buffer ^= 1;
@@ -498,6 +530,7 @@ __global__ void __launch_bounds__(S::kThreads, 2)
   uint8_t* buffers = shared + kFusedWarps * kFusedStages * S::kPieceBytes;
   uint8_t* activations = shared + args.activations;
   auto* token_scales = reinterpret_cast<float*>(shared + args.token_scales);
+  auto* gates = reinterpret_cast<float*>(shared + args.gates);
   const FusedBarriers barriers(shared_address(shared) + args.barriers);
   const auto warp = static_cast<int32_t>(threadIdx.x) / 32;
   const bool multiplies = warp < kFusedWarps;
@@ -510,6 +543,7 @@ __global__ void __launch_bounds__(S::kThreads, 2)
       fence_mbarrier_init();
     }
     __syncwarp();
+    if (args.n_cluster == 2) cluster_arrive();
     constexpr bool kNorms = kInput == FusedInput::kNorm || kInput == FusedInput::kWideNorm;
     constexpr int32_t kEarlyStages = kFusedStages - (kNorms ? kFusedLateStages : 0);
 #pragma unroll
@@ -537,15 +571,22 @@ __global__ void __launch_bounds__(S::kThreads, 2)
         mbarrier_init(barriers.dots_full + i * 8, kMultiplyThreads);
         mbarrier_init(barriers.dots_empty + i * 8, S::kAddThreads);
       }
+      mbarrier_init(barriers.gates, 1);
+      fence_mbarrier_init();
+      if (start.shared_block >= 0 && start.rank() == 1)
+        mbarrier_arrive_expect(barriers.gates, kRows * sizeof(float));
     }
+    __syncwarp();
+    if (args.n_cluster == 2) cluster_arrive();
     wait_for_kernel_before();
     if (start.n_left * args.n_rounds <= args.last_rounds) let_next_kernel_start();
   }
   __syncthreads();
+  if (args.n_cluster == 2) cluster_wait();  // the other CTA has begun
   if (multiplies) {
     multiply<S>(args, start, ring, activations, buffers, barriers);
   } else {
-    add<S>(args, start, buffers, token_scales, barriers);
+    add<S>(args, start, buffers, token_scales, gates, barriers);
   }
 }
 
@@ -558,15 +599,21 @@ cudaError_t launch_fused(const CudaLaunch& where, FusedArgs args) {
   args.activations = kFusedWarps * kFusedStages * S::kPieceBytes + 2 * S::kBufferBytes;
   args.token_scales = args.activations + args.n_tokens * args.token_bytes;
   args.warp_sums = args.token_scales + (args.n_groups * S::kTokens + 3) / 4 * 16;
-  args.barriers = args.warp_sums + 32 * 4;
+  args.gates = args.warp_sums + 32 * 4;
+  args.barriers = args.gates + kRows * 4;
   const int32_t n_turns = args.store == CudaStore::kSiluMul ? args.n_blocks / 2 : args.n_blocks;
   const int32_t grid = n_turns < where.n_sms ? n_turns : where.n_sms;
+  args.n_cluster = S::kTokens == 1 && args.store == CudaStore::kSiluMul && where.sm >= 90
+                       ? fused_pair_cluster(n_turns, grid)
+                       : 1;
   const int32_t turn_rounds = (args.store == CudaStore::kSiluMul ? 2 : 1) * args.n_rounds;
-  args.last_rounds = fused_last_rounds(S::kBits, args.longest_share, n_turns / grid * turn_rounds);
+  args.last_rounds =
+      fused_last_rounds(S::kBits, args.longest_share, n_turns / grid * turn_rounds, args.store);
   const int64_t shared_bytes =
       fused_launch_bytes(S::kBits, args.n_tokens, args.n_groups, args.store == CudaStore::kAdd);
-  return launch_overlapping(where, fused_kernel<S, kInput>, dim3(static_cast<uint32_t>(grid)),
-                            dim3(S::kThreads), static_cast<size_t>(shared_bytes), args);
+  return launch_overlapping_clusters(where, static_cast<uint32_t>(args.n_cluster),
+                                     fused_kernel<S, kInput>, dim3(static_cast<uint32_t>(grid)),
+                                     dim3(S::kThreads), static_cast<size_t>(shared_bytes), args);
 }
 
 FusedArgs arguments_of(std::span<const CudaLinearPart> parts, int64_t n_tokens, CudaStore store) {

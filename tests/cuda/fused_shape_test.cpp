@@ -1,6 +1,7 @@
 // When fused decode kernels serve, and that two links of a chain fit one multiprocessor.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "kernels/cuda/attention_decode_shape.h"
@@ -85,19 +86,44 @@ TEST_CASE("CTAs of neighbouring fused linears share a multiprocessor at one toke
   CHECK(fit(6, 8192, 8192));
 }
 
+TEST_CASE("two CTAs share pairs where the longest stretch becomes shorter") {
+  CHECK(fused_pair_cluster(688, 132) == 2);   // LLaMA-2-7B: 11 blocks, not 12
+  CHECK(fused_pair_cluster(896, 132) == 1);   // LLaMA-3-8B: 14 either way
+  CHECK(fused_pair_cluster(1792, 132) == 1);  // LLaMA-2-70B: 28
+  CHECK(fused_pair_cluster(688, 131) == 1);
+  CHECK(fused_pair_cluster(1, 1) == 1);
+  CHECK(fused_pair_cluster(2, 2) == 1);
+  CHECK(fused_pair_cluster(3, 2) == 2);
+  for (int32_t n_pairs = 1; n_pairs <= 300; ++n_pairs) {
+    for (int32_t grid = 2; grid <= n_pairs; grid += 2) {
+      int32_t alone = 0;
+      int32_t shared = 0;
+      for (int32_t i = 0; i < grid; ++i)
+        alone = std::max(alone, (n_pairs * (i + 1) / grid - n_pairs * i / grid) * 2);
+      for (int32_t i = 0; i < grid / 2; ++i)
+        shared = std::max(shared, n_pairs * (i + 1) / (grid / 2) - n_pairs * i / (grid / 2));
+      REQUIRE(fused_pair_cluster(n_pairs, grid) == (shared < alone ? 2 : 1));
+    }
+  }
+}
+
 TEST_CASE("the next kernel starts when about 200 KB of weights are left to a CTA") {
-  CHECK(fused_last_rounds(6, 32, 5) == 3);  // 50,176 bytes of 32 groups
-  CHECK(fused_last_rounds(6, 32, 12) == 3);
-  CHECK(fused_last_rounds(6, 29, 6) == 4);
-  CHECK(fused_last_rounds(8, 16, 10) == 5);
-  CHECK(fused_last_rounds(6, 32, 54) == 53);  // 57344 x 8192: 2.7 MB
+  CHECK(fused_last_rounds(6, 32, 5, CudaStore::kSet) == 4);  // 50,176 bytes of 32 groups
+  CHECK(fused_last_rounds(6, 32, 12, CudaStore::kSiluMul) == 3);
+  CHECK(fused_last_rounds(6, 29, 3, CudaStore::kAdd) == 4);
+  CHECK(fused_last_rounds(6, 32, 21, CudaStore::kAdd) == 5);
+  CHECK(fused_last_rounds(8, 16, 10, CudaStore::kSet) == 6);
+  CHECK(fused_last_rounds(6, 32, 54, CudaStore::kSiluMul) == 53);  // 57344 x 8192: 2.7 MB
   for (const int32_t bits : {6, 8}) {
     for (int32_t groups = 1; groups <= fused_round_groups(bits, 1); ++groups) {
       const int64_t bytes = groups * (cuda_int8::unit_bytes(bits) + cuda_int8::kUnitRows * 2);
-      const int32_t rounds = fused_last_rounds(bits, groups, 1);
-      REQUIRE(rounds >= 1);
-      CHECK(rounds * bytes <= 195000);
-      CHECK((rounds + 1) * bytes > 195000);
+      for (const CudaStore store : {CudaStore::kSet, CudaStore::kAdd, CudaStore::kSiluMul}) {
+        const int64_t most = store == CudaStore::kSiluMul ? 195000 : 205000;
+        const int32_t rounds = fused_last_rounds(bits, groups, 1, store);
+        REQUIRE(rounds >= 1);
+        CHECK(rounds * bytes <= most);
+        CHECK((rounds + 1) * bytes > most);
+      }
     }
   }
 }

@@ -46,7 +46,7 @@ Result<std::unique_ptr<Executor>> CudaExecutor::create(std::shared_ptr<CudaSessi
   FLEXQ_ASSIGN_OR_RETURN(made.rows_copied_, CudaEvent::create(made.session_));
   FLEXQ_ASSIGN_OR_RETURN(made.stream_, CudaStream::create(made.session_));
   made.launch_ = made.session_->launch_on(made.stream_.get());
-  made.pass_.use(made.buffers_, made.launch_);
+  made.pass_.use(made.buffers_, made.host_.flags, made.launch_);
   made.noted_.layers.reserve(static_cast<size_t>(shape.n_layers));
   made.fetched_logits_.resize(static_cast<size_t>(shape.n_outputs));
   made.fetched_hidden_.resize(static_cast<size_t>(shape.n_outputs));
@@ -118,9 +118,7 @@ Status CudaExecutor::queue_noted() {
   if (noted_.extent >= StepExtent::kLogits)
     FLEXQ_RETURN_IF_ERROR(pass_.logits(noted_.lm_head, 0, 0, n_tokens));
   if (noted_.extent < StepExtent::kChecked) return Status();
-  FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_tokens, true));
-  return copy_to_host(host_.flags, buffers_.flags,
-                      int64_t{2} * n_tokens * int64_t{sizeof(int32_t)});
+  return pass_.flag_nonfinite(n_tokens, true);
 }
 
 Status CudaExecutor::embed(const DeviceMatrix& embedding) {
@@ -195,12 +193,7 @@ Result<int32_t> CudaExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
       notes(StepExtent::kLogits) && with_hidden && n_rows == staged_.batch.n_tokens;
   if (whole_step) noted_.extent = StepExtent::kChecked;
   FLEXQ_RETURN_IF_ERROR(settle());
-  if (!whole_step) {
-    FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_rows, with_hidden));
-    const int64_t n_flags = with_hidden ? int64_t{2} * n_rows : n_rows;
-    FLEXQ_RETURN_IF_ERROR(
-        copy_to_host(host_.flags, buffers_.flags, n_flags * int64_t{sizeof(int32_t)}));
-  }
+  if (!whole_step) FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_rows, with_hidden));
   FLEXQ_RETURN_IF_ERROR(stream_.synchronize("forward pass"));
   for (int32_t row = 0; row < n_rows; ++row) {
     if (host_.flags[row] != 0 || (with_hidden && host_.flags[n_rows + row] != 0)) return row;

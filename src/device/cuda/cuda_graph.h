@@ -40,7 +40,7 @@ enum class StepExtent : int32_t {
   kLayers,   // embedding and all layers
   kHidden,   // the final norm of every token
   kLogits,   // lm_head
-  kChecked,  // rows that are not finite, and their flags on the way to the host
+  kChecked,  // rows that are not finite
 };
 
 // All that the launches of a decode step depend on, other than what the staged batch carries.

@@ -196,9 +196,9 @@ Status CudaPass::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32
 Status CudaPass::flag_nonfinite(int32_t n_rows, bool with_hidden) const {
   const CudaRowsOfWidth searched[] = {{buffers_.logits, shape_.n_vocab},
                                       {buffers_.hidden, shape_.n_embd}};
-  return check(cuda_find_nonfinite(launch_, std::span(searched).first(with_hidden ? 2 : 1), n_rows,
-                                   buffers_.flags),
-               "finite numbers");
+  return check(
+      cuda_find_nonfinite(launch_, std::span(searched).first(with_hidden ? 2 : 1), n_rows, flags_),
+      "finite numbers");
 }
 
 }  // namespace flexq

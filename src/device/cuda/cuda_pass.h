@@ -15,9 +15,10 @@ class CudaPass {
  public:
   CudaPass(CudaSession& session, const ExecutorShape& shape, std::span<uint8_t> pages)
       : session_(session), shape_(shape), pages_(pages) {}
-  // Before the first step.
-  void use(const CudaWorkspace& buffers, const CudaLaunch& launch) {
+  // Before the first step. flags: as in CudaHostWorkspace.
+  void use(const CudaWorkspace& buffers, int32_t* flags, const CudaLaunch& launch) {
     buffers_ = buffers;
+    flags_ = flags;
     launch_ = launch;
   }
   // What the steps that follow work on; in the buffers' batch by the time that they run.
@@ -72,6 +73,7 @@ class CudaPass {
   const ExecutorShape& shape_;
   const std::span<uint8_t> pages_;
   CudaWorkspace buffers_;
+  int32_t* flags_ = nullptr;
   CudaLaunch launch_;
   StagedBatch staged_;
 };

@@ -79,7 +79,6 @@ Result<int64_t> carve_cuda_workspace(const ExecutorShape& shape, uint8_t* base,
   }
   carver.take(out.batch, 1, cuda_batch_bytes(shape));
   carver.take(out.rows, 1, std::max(outputs, chunk));
-  carver.take(out.flags, 2, outputs);
   carver.take(out.targets, 1, outputs);
   carver.take(out.log_probs, 1, outputs);
   carver.take(out.samples, 1, outputs);

@@ -26,7 +26,6 @@ struct CudaWorkspace {
   int64_t scratch_bytes = 0;      //
   uint8_t* batch = nullptr;       // cuda_batch_bytes()
   int32_t* rows = nullptr;        // (max(n_outputs, chunk)): token rows of final_norm
-  int32_t* flags = nullptr;       // (2, n_outputs): rows that are not finite
   int32_t* targets = nullptr;     // (n_outputs): tokens of log_probs
   float* log_probs = nullptr;     // (n_outputs)
   CudaSample* samples = nullptr;  // (n_outputs)
@@ -40,7 +39,7 @@ Result<int64_t> carve_cuda_workspace(const ExecutorShape& shape, uint8_t* base,
 struct CudaHostWorkspace {
   uint8_t* batch = nullptr;       // as in CudaWorkspace
   int32_t* rows = nullptr;        //
-  int32_t* flags = nullptr;       //
+  int32_t* flags = nullptr;       // (2, n_outputs): rows that are not finite; kernels write it
   int32_t* targets = nullptr;     //
   float* log_probs = nullptr;     //
   CudaSample* samples = nullptr;  //
