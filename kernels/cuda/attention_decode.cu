@@ -24,19 +24,26 @@ namespace flexq {
 namespace attention {
 namespace {
 
-// Tiles of a ring, and CTAs that a multiprocessor holds. Few CTAs: deep enough that most of a short
-// piece is on its way while the projections are made. Many, one after the other: while some begin
-// or exchange, others read (LLaMA-2-7B, 64 sequences of 640 tokens on an H200: 4 CTAs with 3 tiles
-// 7,630 tokens per second, 3 with 4 7,594, 2 with 6 6,890). Tiles of codes are half as large.
+// The forms of the kernel: whether a CTA makes all pieces of its token, tiles of its ring, and CTAs
+// that a multiprocessor holds. Few CTAs: deep enough that most of a short piece is on its way while
+// the projections are made. Many, one after the other: while some begin or exchange, others read
+// (LLaMA-2-7B, 64 sequences of 640 tokens on an H200: 4 CTAs with 3 tiles 7,630 tokens per second,
+// 3 with 4 7,594, 2 with 6 6,890). Tiles of codes are half as large.
 template <int kDim, bool kInt8>
-struct DeepRing {
+struct DeepPieces {
+  static constexpr bool kWhole = false;
   static constexpr int kTiles = kInt8 ? 8 : 6;
   static constexpr int kCtas = 2;
 };
 template <int kDim, bool kInt8>
-struct ShallowRing {
+struct ShallowPieces {
+  static constexpr bool kWhole = false;
   static constexpr int kTiles = kInt8 ? 5 : 3;
   static constexpr int kCtas = kDim == 256 ? 2 : 4;  // what the registers allow
+};
+template <int kDim, bool kInt8>
+struct WholeTokens : ShallowPieces<kDim, kInt8> {
+  static constexpr bool kWhole = true;
 };
 
 struct DecodeArgs {
@@ -283,13 +290,13 @@ __device__ inline void add_sum(const RowSum& before, const float (&sum)[kMostWho
   }
 }
 
-// kWhole: a CTA makes all pieces of its token.
-template <int kDim, bool kInt8, bool kWhole, typename Ring>
-__global__ void __launch_bounds__(kKvWarps * 32, Ring::kCtas)
+template <int kDim, bool kInt8, typename Form>
+__global__ void __launch_bounds__(kKvWarps * 32, Form::kCtas)
     attend_decode(const __grid_constant__ DecodeArgs args) {
   using Tiles = KvTiles<kDim, kInt8>;
   using P = Part<kDim, true>;
-  constexpr int kRing = Ring::kTiles;
+  constexpr bool kWhole = Form::kWhole;
+  constexpr int kRing = Form::kTiles;
   using Shared = DecodeShared<kDim, kInt8, kRing>;
   constexpr int kPositions = kTilePositions<kDim>;
   extern __shared__ __align__(128) uint8_t decode_shared[];
@@ -452,31 +459,30 @@ __global__ void __launch_bounds__(kKvWarps * 32, Ring::kCtas)
   add_scratch_pieces(rows_args, token, kv_head, last_piece + 1);
 }
 
-template <int kDim, bool kInt8, bool kWhole, typename Ring>
-cudaError_t launch_ring(const CudaLaunch& where, int32_t n_tokens, DecodeArgs args) {
-  using Shared = DecodeShared<kDim, kInt8, Ring::kTiles>;
-  const int32_t n_pieces = kWhole ? 1 : args.rows.n_pieces;
+template <int kDim, bool kInt8, typename Form>
+cudaError_t launch_form(const CudaLaunch& where, int32_t n_tokens, DecodeArgs args) {
+  using Shared = DecodeShared<kDim, kInt8, Form::kTiles>;
+  const int32_t n_pieces = Form::kWhole ? 1 : args.rows.n_pieces;
   const dim3 grid(static_cast<unsigned>(n_tokens * n_pieces),
                   static_cast<unsigned>(args.rows.kv.n_kv_heads));
   const AttentionPlacement placement =
       place_attention(int64_t{grid.x} * grid.y, n_pieces, where.n_sms, sizeof(Shared));
   args.rows.n_pieces = n_pieces;
   args.piece_clusters = placement.n_cluster > 1;
-  return launch_overlapping_clusters(
-      where, static_cast<uint32_t>(placement.n_cluster), attend_decode<kDim, kInt8, kWhole, Ring>,
-      grid, dim3(kKvWarps * 32), static_cast<size_t>(placement.shared_bytes), args);
+  return launch_overlapping_clusters(where, static_cast<uint32_t>(placement.n_cluster),
+                                     attend_decode<kDim, kInt8, Form>, grid, dim3(kKvWarps * 32),
+                                     static_cast<size_t>(placement.shared_bytes), args);
 }
 
 template <int kDim, bool kInt8>
 cudaError_t launch_decode(const CudaLaunch& where, int32_t n_tokens, const DecodeArgs& args) {
-  using Deep = DeepRing<kDim, kInt8>;
-  using Shallow = ShallowRing<kDim, kInt8>;
+  using Deep = DeepPieces<kDim, kInt8>;
   const int64_t n_rows = int64_t{n_tokens} * args.rows.kv.n_kv_heads;
   if (attends_whole(n_rows, args.rows.n_group, where.n_sms))
-    return launch_ring<kDim, kInt8, true, Shallow>(where, n_tokens, args);
+    return launch_form<kDim, kInt8, WholeTokens<kDim, kInt8>>(where, n_tokens, args);
   return n_rows * args.rows.n_pieces <= int64_t{Deep::kCtas} * where.n_sms
-             ? launch_ring<kDim, kInt8, false, Deep>(where, n_tokens, args)
-             : launch_ring<kDim, kInt8, false, Shallow>(where, n_tokens, args);
+             ? launch_form<kDim, kInt8, Deep>(where, n_tokens, args)
+             : launch_form<kDim, kInt8, ShallowPieces<kDim, kInt8>>(where, n_tokens, args);
 }
 
 template <int kDim>
