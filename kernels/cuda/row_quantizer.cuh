@@ -1,10 +1,10 @@
 // RMSNorm and quantization of one row of activations, in the order of sums that every kernel which
 // does them keeps: the standalone ones and the linears that quantize their own input. Codes and
-// scales are the CPU's integers and bits for the same fp32 input: every operation of the quantizer
-// is one IEEE operation, written as such.
+// scales are the CPU's integers and bits for the same fp32 input: scales are made by IEEE
+// operations written as such, codes are those of the IEEE quotient.
 //
-// Rows are read in quads of 4 consecutive floats. A warp of quads is one quantization group of 128,
-// so a group's maximum is one reduction of a warp, and its codes leave as 128 consecutive bytes.
+// A warp of quads is one quantization group of 128, so a group's maximum is one reduction of a
+// warp, and its codes leave as 128 consecutive bytes.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -12,25 +12,14 @@
 #include <cstdint>
 
 #include "kernels/cuda/cuda_kernels.h"
+#include "kernels/cuda/row_quads.cuh"
 #include "kernels/layout/cuda_int8_layout.h"
 
 namespace flexq {
 
-inline constexpr int32_t kQuad = 4;
 inline constexpr uint32_t kAllLanes = 0xffffffffu;
 inline constexpr uint32_t kInfinityBits = 0x7f800000u;
 inline constexpr float kSmallestScale = 1e-5f;
-
-// Values [first, first + 4) of n, zeros past n.
-__device__ inline float4 load_quad(const float* values, int64_t first, int64_t n, bool aligned) {
-  if (aligned && first + kQuad <= n) return *reinterpret_cast<const float4*>(values + first);
-  float4 quad = make_float4(0, 0, 0, 0);
-  if (first < n) quad.x = values[first];
-  if (first + 1 < n) quad.y = values[first + 1];
-  if (first + 2 < n) quad.z = values[first + 2];
-  if (first + 3 < n) quad.w = values[first + 3];
-  return quad;
-}
 
 // --- the quantizer -------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/programmatic_launch.cuh"
-#include "kernels/cuda/row_quantizer.cuh"
+#include "kernels/cuda/row_quads.cuh"
 #include "kernels/cuda/sampling_draw.cuh"
 
 namespace flexq {
