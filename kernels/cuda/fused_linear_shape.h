@@ -59,8 +59,9 @@ constexpr int64_t fused_shared_bytes(int32_t weight_bits, int64_t n_tokens, int6
          (kFusedWarps * kFusedStages + 5) * 8;
 }
 
-// CTAs that share pairs of a gate and an up block, 1 or 2: two make an odd pair together. So 22016
-// rows take 11 blocks of every multiprocessor of an H200, not 12 of some.
+// CTAs of a cluster, 1 or 2: two have a stretch of pairs of a gate and an up block together, and
+// where their number is odd each makes one block of the last. So no CTA has more than 11 of the
+// 1376 blocks of LLaMA-2-7B on the 132 multiprocessors of an H200; alone, some would have 12.
 constexpr int32_t fused_pair_cluster(int32_t n_pairs, int32_t grid) {
   if (grid % 2 != 0) return 1;
   const int32_t n_teams = grid / 2;
@@ -72,29 +73,36 @@ constexpr int32_t fused_pair_cluster(int32_t n_pairs, int32_t grid) {
 // half of a multiprocessor, those between them less: neighbours overlap, and no multiprocessor gets
 // two CTAs of one kernel (22 of 132 did, which took 3 us a layer of LLaMA-2-7B).
 constexpr int64_t fused_launch_bytes(int32_t weight_bits, int64_t n_tokens, int64_t n_groups,
-                                     bool adds) {
+                                     CudaStore store) {
   const int64_t bytes = fused_shared_bytes(weight_bits, n_tokens, n_groups);
-  return adds && bytes < kSharedBytesAlone ? kSharedBytesAlone : bytes;
+  return store == CudaStore::kAdd && bytes < kSharedBytesAlone ? kSharedBytesAlone : bytes;
 }
 
 // Rounds of a CTA that are left to add when the next kernel may start, a round being at most
-// round_groups groups of a block: 200 KB, the last 100 of them on their way to the ring. For pairs
-// that is less than four rounds of 50 KB, for long stretches that add to the residual stream five
-// (LLaMA-2-70B: 70.0 tokens per second, 68.5 with four). The next kernel's ring fills while this
-// kernel's weights run out: earlier it would take memory bandwidth from them, and what starts less
-// than 4 us before this kernel's end waits the longer for it. A CTA with no more rounds than these
-// lets it start when the kernel before is done, and CTAs of least_rounds and more with much to do
-// as soon as they multiply: at their end, some multiprocessors are empty and would get two of the
-// next kernel's CTAs (57344 x 8192 in a loop: 98 us against 87).
+// round_groups groups of a block: about 200 KB, the last 100 of them on their way to the ring. The
+// next kernel's ring fills while this kernel's weights run out: earlier it would take memory
+// bandwidth from them, and what starts less than 4 us before this kernel's end waits the longer for
+// it. A CTA with no more rounds than these lets it start when the kernel before is done, and CTAs
+// of least_rounds and more with much to do as soon as they multiply: at their end, some
+// multiprocessors are empty and would get two of the next kernel's CTAs (57344 x 8192 in a loop: 98
+// us against 87).
 constexpr int32_t fused_last_rounds(int32_t weight_bits, int32_t round_groups, int32_t least_rounds,
                                     CudaStore store) {
+  // Measured on one token, where a round of 6 bits is 50 KB (46 in down_proj of LLaMA-2-7B).
+  constexpr int64_t kLastBytes = 205 * 1000;      // four rounds
+  constexpr int64_t kPairLastBytes = 195 * 1000;  // three
+  // Five, of long stretches that add to the residual stream: LLaMA-2-70B 70.0 tokens per second,
+  // with four 68.5. LLaMA-2-7B's short ones are slower with five.
+  constexpr int64_t kLongLastBytes = 251 * 1000;
   constexpr int32_t kLongRounds = 5;
-  int64_t last_bytes = store == CudaStore::kSiluMul ? 195 * 1000 : 205 * 1000;
-  if (store == CudaStore::kAdd && least_rounds >= kLongRounds) last_bytes = 251 * 1000;
   constexpr int64_t kMuchBytes = 1500 * 1000;
   const int64_t round_bytes =
       round_groups * (cuda_int8::unit_bytes(weight_bits) + cuda_int8::kUnitRows * 2);
   if (least_rounds * round_bytes > kMuchBytes) return least_rounds - 1;
+  const bool is_long = store == CudaStore::kAdd && least_rounds >= kLongRounds;
+  const int64_t last_bytes = store == CudaStore::kSiluMul ? kPairLastBytes
+                             : is_long                    ? kLongLastBytes
+                                                          : kLastBytes;
   return static_cast<int32_t>(last_bytes / round_bytes);
 }
 

@@ -55,7 +55,7 @@ struct FusedArgs {
   int32_t n_parts;
   int32_t n_blocks;  // of all parts; two of each pair for kSiluMul
   int32_t n_groups;
-  int32_t n_cluster;      // CTAs that share pairs: 1 or 2
+  int32_t n_cluster;      // CTAs of a cluster: fused_pair_cluster()
   int32_t n_rounds;       // of a block
   int32_t longest_share;  // groups of its first n_longest rounds; the others have one less
   int32_t n_longest;
@@ -154,7 +154,7 @@ struct FusedBarriers {
   uint32_t full;  // kFusedStages for each warp
   uint32_t dots_full;
   uint32_t dots_empty;
-  uint32_t gates;  // of the other CTA are here
+  uint32_t gates;  // of the shared pair, from the other CTA
 
   __device__ explicit FusedBarriers(uint32_t address)
       : full(address),

@@ -2,12 +2,13 @@
 // for 1 to 8 tokens and 1 to 3 matrices that share their input, with what comes before it (RMSNorm
 // and quantization, for one token) and after it (bias, residual, silu(gate) * up) in the same
 // kernel. Made for a chain of kernels launched with overlap: two CTAs fit a multiprocessor, and the
-// ring of weights is filled before the wait for the kernel before.
+// ring of weights is filled before the wait for the kernel before, half of it after the wait where
+// a row is normalized (kFusedLateStages).
 //
 // Grid: at most one CTA per multiprocessor; each takes an equal stretch of row blocks (16 rows), or
 // of pairs of a gate and an up block. A round is a share of at most kRoundGroups groups of a block.
 // Where that makes the longest stretch shorter, two CTAs are a cluster and share a pair: the first
-// multiplies its gate block and sends the 16 sums to the second, which has multiplied the up block.
+// multiplies its gate block and sends the 16 gates to the second, which multiplies the up block.
 //   8 warps  multiply: each fills a ring of its own with its share of the groups of every round, by
 //            bulk copies of whole pieces, and leaves exact int32 dots and the scales of the weights
 //            in one of two buffers. mma.m16n8k32: weights are A, tokens the columns of B;
@@ -320,14 +321,13 @@ cudaError_t launch_fused(const CudaLaunch& where, FusedArgs args) {
   args.barriers = args.gates + kRows * 4;
   const int32_t n_turns = args.store == CudaStore::kSiluMul ? args.n_blocks / 2 : args.n_blocks;
   const int32_t grid = n_turns < where.n_sms ? n_turns : where.n_sms;
-  args.n_cluster = S::kTokens == 1 && args.store == CudaStore::kSiluMul && where.sm >= 90
-                       ? fused_pair_cluster(n_turns, grid)
-                       : 1;
+  args.n_cluster =
+      S::kTokens == 1 && args.store == CudaStore::kSiluMul ? fused_pair_cluster(n_turns, grid) : 1;
   const int32_t turn_rounds = (args.store == CudaStore::kSiluMul ? 2 : 1) * args.n_rounds;
   args.last_rounds =
       fused_last_rounds(S::kBits, args.longest_share, n_turns / grid * turn_rounds, args.store);
   const int64_t shared_bytes =
-      fused_launch_bytes(S::kBits, args.n_tokens, args.n_groups, args.store == CudaStore::kAdd);
+      fused_launch_bytes(S::kBits, args.n_tokens, args.n_groups, args.store);
   return launch_overlapping_clusters(where, static_cast<uint32_t>(args.n_cluster),
                                      fused_kernel<S, kInput>, dim3(static_cast<uint32_t>(grid)),
                                      dim3(S::kThreads), static_cast<size_t>(shared_bytes), args);

@@ -66,8 +66,8 @@ __device__ inline uint32_t code_byte(float quotient, int32_t code_max) {
 // x / scale, an IEEE division, where that is near a border between two codes; within a unit in the
 // last place elsewhere. The product with the inverse is off by up to 1.5 units; what the product
 // misses of x is exact in one fma, and corrects it (Markstein, Computation of elementary functions
-// on the IBM RISC System/6000 processor, 1990). Checked for every significand of the scale and the
-// 7 values of x around every border.
+// on the IBM RISC System/6000 processor, 1990). On a CPU, the same operations gave the division's
+// quotient for every significand of the scale and the 7 values of x around every border.
 __device__ inline float quotient(float x, const GroupScale& by) {
   const float product = __fmul_rn(x, by.inverse);
   return __fmaf_rn(__fmaf_rn(-by.scale, product, x), by.inverse, product);

@@ -72,12 +72,12 @@ constexpr bool fit_together(int64_t one_cta, int64_t other_cta) {
 
 TEST_CASE("CTAs of neighbouring fused linears share a multiprocessor at one token") {
   const auto fit = [](int32_t bits, int64_t n_cols, int64_t next_cols) {
-    const auto bytes = [&](int64_t n, bool adds) {
-      return fused_launch_bytes(bits, 1, cuda_int8::n_groups(n), adds);
+    const auto bytes = [&](int64_t n, CudaStore store) {
+      return fused_launch_bytes(bits, 1, cuda_int8::n_groups(n), store);
     };
     // One of two neighbours adds to the residual stream, and is alone of its kind.
-    return fit_together(bytes(n_cols, false), bytes(next_cols, true)) &&
-           !fit_together(bytes(next_cols, true), bytes(next_cols, true));
+    return fit_together(bytes(n_cols, CudaStore::kSet), bytes(next_cols, CudaStore::kAdd)) &&
+           !fit_together(bytes(next_cols, CudaStore::kAdd), bytes(next_cols, CudaStore::kAdd));
   };
   for (const int32_t bits : {6, 8}) {
     CHECK(fit(bits, 4096, 4096));
