@@ -101,18 +101,28 @@ __device__ float inverse_rms(const float* row, int64_t n, bool aligned, float ep
   return inverse_of_sum(sum, n, eps);
 }
 
-// Grid: (n_rows), norm_threads(n) threads.
+__device__ bool is_finite(float4 quad) {
+  return isfinite(quad.x) && isfinite(quad.y) && isfinite(quad.z) && isfinite(quad.w);
+}
+
+// Grid: (n_rows), norm_threads(n) threads. What follows, a linear layer, has weights to fetch
+// meanwhile.
 __global__ void __launch_bounds__(1024)
     rms_norm_kernel(Rows x, const int32_t* rows, const float* weight, bool weight_aligned,
-                    int64_t n, float eps, Rows out) {
-  take_turn();
+                    int64_t n, float eps, Rows out, int32_t* nonfinite) {
+  let_next_kernel_start();
+  const int64_t step = blockDim.x * kQuad;
+  int64_t first = int64_t{threadIdx.x} * kQuad;
+  float4 factor = load_quad(weight, first, n, weight_aligned);
+  wait_for_kernel_before();
   const int64_t index = rows == nullptr ? int64_t{blockIdx.x} : rows[blockIdx.x];
   const float* row = x.row(index);
   const float inverse = inverse_rms(row, n, x.aligned, eps);
-  for (int64_t first = int64_t{threadIdx.x} * kQuad; first < n; first += blockDim.x * kQuad) {
-    const float4 quad = load_quad(row, first, n, x.aligned);
-    const float4 factor = load_quad(weight, first, n, weight_aligned);
-    store_quad(out.row(blockIdx.x), first, n, out.aligned, normalize(quad, inverse, factor));
+  for (; first < n; first += step) {
+    const float4 normed = normalize(load_quad(row, first, n, x.aligned), inverse, factor);
+    store_quad(out.row(blockIdx.x), first, n, out.aligned, normed);
+    if (nonfinite != nullptr && !is_finite(normed)) nonfinite[blockIdx.x] = 1;
+    factor = load_quad(weight, first + step, n, weight_aligned);
   }
 }
 
@@ -201,10 +211,11 @@ cudaError_t cuda_embed(const CudaLaunch& launch, const CudaMatrix& embedding, co
 }
 
 cudaError_t cuda_rms_norm(const CudaLaunch& where, CudaRows x, const int32_t* rows,
-                          const float* weight, int64_t n, float eps, int64_t n_rows, CudaRows out) {
+                          const float* weight, int64_t n, float eps, int64_t n_rows, CudaRows out,
+                          int32_t* nonfinite) {
   return launch_overlapping(where, rms_norm_kernel, dim3(static_cast<uint32_t>(n_rows)),
                             dim3(norm_threads(n)), 0, rows_of(x), rows, weight, is_aligned(weight),
-                            n, eps, rows_of(out));
+                            n, eps, rows_of(out), nonfinite);
 }
 
 cudaError_t cuda_rms_norm_quantize(const CudaLaunch& where, CudaRows x, const float* weight,

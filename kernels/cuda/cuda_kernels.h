@@ -70,9 +70,11 @@ cudaError_t cuda_embed(const CudaLaunch& launch, const CudaMatrix& embedding, co
                        int64_t n_tokens, CudaRows x);
 
 // Row i of out = rms_norm of row rows[i] of x (or row i where `rows` is null), times `weight` (n).
-// The mean square is summed in a fixed order.
+// The mean square is summed in a fixed order. nonfinite, (n_rows) or null: becomes 1 where a row of
+// `out` holds NaN or infinity, and stays as it is elsewhere; may be pinned host memory.
 cudaError_t cuda_rms_norm(const CudaLaunch& launch, CudaRows x, const int32_t* rows,
-                          const float* weight, int64_t n, float eps, int64_t n_rows, CudaRows out);
+                          const float* weight, int64_t n, float eps, int64_t n_rows, CudaRows out,
+                          int32_t* nonfinite);
 // The same, quantized to bits = 6 or 8 straight from fp32.
 cudaError_t cuda_rms_norm_quantize(const CudaLaunch& launch, CudaRows x, const float* weight,
                                    int64_t n, float eps, int32_t bits, int64_t n_tokens,
@@ -136,11 +138,10 @@ cudaError_t cuda_linear_fused(const CudaLaunch& launch, std::span<const CudaLine
 
 // Any format with fp32 activations: products in TF32 on tensor cores (weights of 6, 8 bits, fp16
 // and bf16 enter exactly or rounded to 11 bits), sums in fp32 in an order that depends on (N, K)
-// only. scratch: cuda_linear_float_scratch_bytes(). (float_linear.cu)
+// only. nonfinite: (n_tokens) or null, as for cuda_rms_norm. (float_linear.cu)
 cudaError_t cuda_linear_float(const CudaLaunch& launch, const CudaMatrix& w, CudaRows x,
                               int64_t n_tokens, const float* bias, CudaStore store, CudaRows out,
-                              uint8_t* scratch);
-int64_t cuda_linear_float_scratch_bytes(int64_t n_rows, int64_t n_cols, int64_t n_tokens);
+                              int32_t* nonfinite);
 
 // --- attention (attention_kernels.cu) ------------------------------------------------------------
 

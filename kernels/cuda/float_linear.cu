@@ -77,7 +77,7 @@ cudaError_t launch_format(const CudaLaunch& where, const LinearArgs& args) {
 
 cudaError_t cuda_linear_float(const CudaLaunch& launch, const CudaMatrix& w, CudaRows x,
                               int64_t n_tokens, const float* bias, CudaStore store, CudaRows out,
-                              uint8_t*) {
+                              int32_t* nonfinite) {
   const bool grouped = is_grouped(w.format);
   if (grouped && w.family != CudaFamily::kInt8) return cudaErrorInvalidValue;
   const int64_t padded_cols =
@@ -98,6 +98,7 @@ cudaError_t cuda_linear_float(const CudaLaunch& launch, const CudaMatrix& w, Cud
   // The codes of 6 bits come as 4 * q.
   if (w.format == WeightFormat::kInt6Group) args.scale_multiplier *= 0.25f;
   args.add = store == CudaStore::kAdd;
+  args.nonfinite = nonfinite;
   args.vector_x = reinterpret_cast<uintptr_t>(x.data) % 16 == 0 && x.stride % 4 == 0;
   switch (w.format) {
     case WeightFormat::kF32:
@@ -114,10 +115,6 @@ cudaError_t cuda_linear_float(const CudaLaunch& launch, const CudaMatrix& w, Cud
       return launch_format<WeightFormat::kInt8Row>(launch, args);
   }
   return cudaErrorInvalidValue;
-}
-
-int64_t cuda_linear_float_scratch_bytes(int64_t, int64_t, int64_t) {
-  return 0;  // sums of groups stay in shared memory and registers
 }
 
 }  // namespace flexq

@@ -38,7 +38,8 @@ struct LinearArgs {
   int32_t n_stages;        // of all columns
   float scale_multiplier;  // for the kernel: with the 1/4 of 6-bit codes
   bool add;
-  bool vector_x;  // rows of x start on 16 bytes
+  bool vector_x;       // rows of x start on 16 bytes
+  int32_t* nonfinite;  // (n_tokens) or null
 };
 
 __device__ inline int64_t n_groups_of(const LinearArgs& args) {
@@ -407,7 +408,9 @@ __device__ inline void store_sum(const LinearArgs& args, int64_t row, int64_t to
     sum = __fmul_rn(sum, reinterpret_cast<const float*>(args.scales)[row]);
   if (args.bias != nullptr) sum = __fadd_rn(sum, args.bias[row]);
   float* out = args.out + token * args.out_stride + row;
-  *out = args.add ? __fadd_rn(*out, sum) : sum;
+  if (args.add) sum = __fadd_rn(*out, sum);
+  *out = sum;
+  if (args.nonfinite != nullptr && !isfinite(sum)) args.nonfinite[token] = 1;
 }
 
 }  // namespace flexq::float_linear

@@ -238,7 +238,7 @@ TEST_CASE("rms_norm: within its roundings; quantized from the same bits") {
     const float eps = 1e-5f;
     DeviceArray<float> out(n_tokens * n);
     check_cuda(cuda_rms_norm(launch, x.rows(), nullptr, device_weight.data(), n, eps, n_tokens,
-                             {out.data(), n}));
+                             {out.data(), n}, nullptr));
     const std::vector<float> got = out.get();
     // A square passes n / 4096 * 4 + 4 fmas of its thread and 10 additions of the trees; their
     // relative error halves in the root, then a division by n, +eps, root, 1/., two products.
@@ -270,7 +270,7 @@ TEST_CASE("rms_norm: within its roundings; quantized from the same bits") {
     const DeviceArray<int32_t> device_rows(rows);
     DeviceArray<float> chosen(2 * n);
     check_cuda(cuda_rms_norm(launch, x.rows(), device_rows.data(), device_weight.data(), n, eps, 2,
-                             {chosen.data(), n}));
+                             {chosen.data(), n}, nullptr));
     std::vector<float> expected(got.end() - n, got.end());
     expected.insert(expected.end(), got.begin(), got.begin() + n);
     check_same_bits(chosen.get(), n, expected, n, "chosen rows " + std::to_string(n));
@@ -286,10 +286,13 @@ TEST_CASE("rms_norm: an overflow reaches the output as NaN") {
     const DeviceArray<float> device(x);
     const DeviceArray<float> weight(std::vector<float>(300, 1.0f));
     const DeviceArray<float> out(300);
+    // The row between two flags that stay as they are.
+    const DeviceArray<int32_t> flags(std::vector<int32_t>{7, 0, 7});
     check_cuda(cuda_rms_norm(launch, {device.data(), 300}, nullptr, weight.data(), 300, 1e-5f, 1,
-                             {out.data(), 300}));
+                             {out.data(), 300}, flags.data() + 1));
     for (const float value : out.get())
       REQUIRE(std::isnan(value));
+    CHECK(flags.get() == std::vector<int32_t>{7, 1, 7});
   }
 }
 

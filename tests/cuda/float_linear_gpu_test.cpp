@@ -322,6 +322,34 @@ TEST_CASE("float linear: infinities and NaN come through, from their token only"
 }
 
 // A limit that each launch set to its own size would be too low for the other thread's.
+TEST_CASE("float linear: tokens with outputs that are not finite are flagged") {
+  FLEXQ_REQUIRE_CUDA_DEVICE();
+  const CudaLaunch launch = test::make_launch();
+  Normals random(91);
+  constexpr int64_t kCols = 256;
+  constexpr int64_t kRows = 100;
+  const HostMatrix host = random_matrix(WeightFormat::kF16, kRows, kCols, random);
+  DeviceWeights weights(host);
+  // The kernels for few tokens and for many.
+  for (const int64_t n_tokens : {1, 3, 8, 20, 300}) {
+    std::vector<float> x = random.vector(n_tokens * kCols);
+    std::vector<int32_t> expected(static_cast<size_t>(n_tokens), 0);
+    for (int64_t t = 0; t < n_tokens; t += 3) {
+      x[static_cast<size_t>(t * kCols + t % kCols)] = t % 2 == 0
+                                                          ? std::numeric_limits<float>::quiet_NaN()
+                                                          : std::numeric_limits<float>::infinity();
+      expected[static_cast<size_t>(t)] = 1;
+    }
+    DeviceArray<float> device_x(x);
+    DeviceArray<float> out(n_tokens * kRows);
+    DeviceArray<int32_t> flags(std::vector<int32_t>(static_cast<size_t>(n_tokens), 0));
+    REQUIRE(cuda_linear_float(launch, weights.matrix, {device_x.data(), kCols}, n_tokens, nullptr,
+                              CudaStore::kSet, {out.data(), kRows}, flags.data()) == cudaSuccess);
+    CAPTURE(n_tokens);
+    CHECK(flags.download() == expected);
+  }
+}
+
 TEST_CASE("float linear: threads whose launches of one kernel differ in shared memory") {
   FLEXQ_REQUIRE_CUDA_DEVICE();
   const CudaLaunch launch = test::make_launch();

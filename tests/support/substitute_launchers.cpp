@@ -24,7 +24,7 @@ cudaError_t cuda_embed(const CudaLaunch& launch, const CudaMatrix&, const int32_
   return launch_once(launch);
 }
 cudaError_t cuda_rms_norm(const CudaLaunch& launch, CudaRows, const int32_t*, const float*, int64_t,
-                          float, int64_t, CudaRows) {
+                          float, int64_t, CudaRows, int32_t*) {
   return launch_once(launch);
 }
 cudaError_t cuda_rms_norm_quantize(const CudaLaunch& launch, CudaRows, const float*, int64_t, float,
@@ -65,13 +65,9 @@ int64_t cuda_linear_int_scratch_bytes(int64_t, int64_t n_cols, int64_t n_tokens)
   return n_tokens * n_cols;
 }
 cudaError_t cuda_linear_float(const CudaLaunch& launch, const CudaMatrix&, CudaRows, int64_t,
-                              const float*, CudaStore, CudaRows, uint8_t*) {
+                              const float*, CudaStore, CudaRows, int32_t*) {
   const cudaError_t error = launch_large(launch);
   return error != cudaSuccess ? error : launch_once(launch);
-}
-int64_t cuda_linear_float_scratch_bytes(int64_t n_rows, int64_t, int64_t n_tokens) {
-  // Less for many tokens, as where another kernel serves them.
-  return n_tokens > 64 ? 0 : n_rows * n_tokens * 4;
 }
 cudaError_t cuda_rope_store(const CudaLaunch& launch, const CudaBatch&, const CudaKv&, int32_t,
                             CudaRows, CudaRows, CudaRows) {

@@ -53,6 +53,21 @@ Result<std::unique_ptr<Executor>> CudaExecutor::create(std::shared_ptr<CudaSessi
   return std::unique_ptr<Executor>(std::move(executor));
 }
 
+Status CudaExecutor::enter_to_queue() {
+  FLEXQ_RETURN_IF_ERROR(session_->enter());
+  FLEXQ_RETURN_IF_ERROR(settle());
+  idle_ = false;
+  return Status();
+}
+
+Status CudaExecutor::synchronize(const char* what) {
+  if (idle_) return Status();
+  FLEXQ_RETURN_IF_ERROR(stream_.synchronize(what));
+  idle_ = true;
+  flags_are_written_ = false;
+  return Status();
+}
+
 Status CudaExecutor::to_device(void* to, const void* from, int64_t bytes) {
   return check(session_->runtime().memcpy_async(to, from, static_cast<size_t>(bytes),
                                                 cudaMemcpyHostToDevice, stream_.get()),
@@ -67,7 +82,7 @@ Status CudaExecutor::copy_to_host(void* to, const void* from, int64_t bytes) {
 
 Status CudaExecutor::to_host(void* to, const void* from, int64_t bytes) {
   FLEXQ_RETURN_IF_ERROR(copy_to_host(to, from, bytes));
-  return stream_.synchronize("forward pass");
+  return synchronize("forward pass");
 }
 
 Status CudaExecutor::begin(const ForwardBatch& batch) {
@@ -76,7 +91,9 @@ Status CudaExecutor::begin(const ForwardBatch& batch) {
   std::fill(fetched_logits_.begin(), fetched_logits_.end(), uint8_t{0});
   std::fill(fetched_hidden_.begin(), fetched_hidden_.end(), uint8_t{0});
   // The last batch may still be on its way; an event that was never recorded is done.
-  FLEXQ_RETURN_IF_ERROR(batch_copied_.synchronize("forward pass"));
+  if (!idle_) FLEXQ_RETURN_IF_ERROR(batch_copied_.synchronize("forward pass"));
+  idle_ = false;
+  n_flagged_ = 0;
   FLEXQ_ASSIGN_OR_RETURN(staged_, stage_cuda_batch(shape_, batch, host_.batch, buffers_.batch));
   noted_.open = staged_.batch.longest_run == 1;
   if (noted_.open) {
@@ -95,7 +112,15 @@ Status CudaExecutor::settle() {
   if (!noted_.open) return Status();
   noted_.open = false;
   if (noted_.layers.size() < static_cast<size_t>(shape_.n_layers)) return Status();
-  const StepKey key = {staged_.batch.n_tokens, staged_.batch.most_positions, noted_.extent};
+  const int32_t n_tokens = staged_.batch.n_tokens;
+  if (noted_.extent == StepExtent::kLogits) {
+    if (flags_are_written_) FLEXQ_RETURN_IF_ERROR(synchronize("forward pass"));
+    std::fill_n(host_.flags, 2 * n_tokens, 0);
+    n_flagged_ = n_tokens;
+    flags_are_written_ = true;
+  }
+  idle_ = false;
+  const StepKey key = {n_tokens, staged_.batch.most_positions, noted_.extent};
   FLEXQ_RETURN_IF_ERROR(graphs_.run(key, stream_, [this] { return queue_noted(); }));
   return batch_copied_.record(stream_);
 }
@@ -104,6 +129,9 @@ Status CudaExecutor::queue_noted() {
   const int32_t n_tokens = staged_.batch.n_tokens;
   FLEXQ_RETURN_IF_ERROR(to_device(buffers_.batch, host_.batch, staged_.n_bytes));
   FLEXQ_RETURN_IF_ERROR(pass_.embed(noted_.embedding));
+  const bool flags_rows = noted_.extent == StepExtent::kLogits;
+  int32_t* logits_flags = flags_rows ? host_.flags : nullptr;
+  int32_t* hidden_flags = flags_rows ? host_.flags + n_tokens : nullptr;
   int32_t index = 0;
   for (const DeviceLayer* layer : noted_.layers) {
     FLEXQ_RETURN_IF_ERROR(pass_.attention_in(*layer, index));
@@ -114,11 +142,10 @@ Status CudaExecutor::queue_noted() {
     ++index;
   }
   if (noted_.extent >= StepExtent::kHidden)
-    FLEXQ_RETURN_IF_ERROR(pass_.final_norm(noted_.final_norm, nullptr, 0, n_tokens, 0));
-  if (noted_.extent >= StepExtent::kLogits)
-    FLEXQ_RETURN_IF_ERROR(pass_.logits(noted_.lm_head, 0, 0, n_tokens));
-  if (noted_.extent < StepExtent::kChecked) return Status();
-  return pass_.flag_nonfinite(n_tokens, true);
+    FLEXQ_RETURN_IF_ERROR(
+        pass_.final_norm(noted_.final_norm, nullptr, 0, n_tokens, 0, hidden_flags));
+  if (noted_.extent < StepExtent::kLogits) return Status();
+  return pass_.logits(noted_.lm_head, 0, 0, n_tokens, logits_flags);
 }
 
 Status CudaExecutor::embed(const DeviceMatrix& embedding) {
@@ -162,15 +189,17 @@ Status CudaExecutor::final_norm(const float* norm, std::span<const int32_t> toke
     noted_.final_norm = norm;
     return Status();
   }
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
-  if (consecutive) return pass_.final_norm(norm, nullptr, token_rows.front(), n_rows, row_begin);
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
+  n_flagged_ = 0;
+  if (consecutive) {
+    return pass_.final_norm(norm, nullptr, token_rows.front(), n_rows, row_begin, nullptr);
+  }
   FLEXQ_RETURN_IF_ERROR(rows_copied_.synchronize("forward pass"));
   memcpy(host_.rows, token_rows.data(), token_rows.size_bytes());
   FLEXQ_RETURN_IF_ERROR(
       to_device(buffers_.rows, host_.rows, static_cast<int64_t>(token_rows.size_bytes())));
   FLEXQ_RETURN_IF_ERROR(rows_copied_.record(stream_));
-  return pass_.final_norm(norm, buffers_.rows, 0, n_rows, row_begin);
+  return pass_.final_norm(norm, buffers_.rows, 0, n_rows, row_begin, nullptr);
 }
 
 Status CudaExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
@@ -181,20 +210,20 @@ Status CudaExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, i
     noted_.lm_head = lm_head;
     return Status();
   }
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
-  return pass_.logits(lm_head, hidden_begin, logits_begin, n_rows);
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
+  n_flagged_ = 0;
+  return pass_.logits(lm_head, hidden_begin, logits_begin, n_rows, nullptr);
 }
 
 Result<int32_t> CudaExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
   if (n_rows == 0) return -1;
   FLEXQ_RETURN_IF_ERROR(session_->enter());
-  const bool whole_step =
-      notes(StepExtent::kLogits) && with_hidden && n_rows == staged_.batch.n_tokens;
-  if (whole_step) noted_.extent = StepExtent::kChecked;
   FLEXQ_RETURN_IF_ERROR(settle());
-  if (!whole_step) FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_rows, with_hidden));
-  FLEXQ_RETURN_IF_ERROR(stream_.synchronize("forward pass"));
+  if (n_flagged_ != n_rows) {
+    n_flagged_ = 0;
+    FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_rows, with_hidden));
+  }
+  FLEXQ_RETURN_IF_ERROR(synchronize("forward pass"));
   for (int32_t row = 0; row < n_rows; ++row) {
     if (host_.flags[row] != 0 || (with_hidden && host_.flags[n_rows + row] != 0)) return row;
   }
@@ -202,8 +231,7 @@ Result<int32_t> CudaExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
 }
 
 Status CudaExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs) {
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
   const auto bytes = static_cast<int64_t>(tokens.size_bytes());
   memcpy(host_.targets, tokens.data(), tokens.size_bytes());
   FLEXQ_RETURN_IF_ERROR(to_device(buffers_.targets, host_.targets, bytes));
@@ -217,8 +245,7 @@ Status CudaExecutor::log_probs(std::span<const int32_t> tokens, float* log_probs
 }
 
 Status CudaExecutor::sample(std::span<const DeviceSampling> samplings, DeviceSample* samples) {
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
   const auto n = static_cast<int64_t>(samplings.size());
   CudaSampling params[kMaxSampleRows];
   for (int64_t first = 0; first < n; first += kMaxSampleRows) {
@@ -244,8 +271,7 @@ Result<const float*> CudaExecutor::logits_row(int32_t row) {
   float* out = host_.logits + int64_t{row} * shape_.n_vocab;
   uint8_t& fetched = fetched_logits_[static_cast<size_t>(row)];
   if (fetched == 0) {
-    FLEXQ_RETURN_IF_ERROR(session_->enter());
-    FLEXQ_RETURN_IF_ERROR(settle());
+    FLEXQ_RETURN_IF_ERROR(enter_to_queue());
     FLEXQ_RETURN_IF_ERROR(to_host(out, rows_from(buffers_.logits, row).data,
                                   shape_.n_vocab * int64_t{sizeof(float)}));
     fetched = 1;
@@ -257,8 +283,7 @@ Result<const float*> CudaExecutor::hidden_row(int32_t row) {
   float* out = host_.hidden + int64_t{row} * shape_.n_embd;
   uint8_t& fetched = fetched_hidden_[static_cast<size_t>(row)];
   if (fetched == 0) {
-    FLEXQ_RETURN_IF_ERROR(session_->enter());
-    FLEXQ_RETURN_IF_ERROR(settle());
+    FLEXQ_RETURN_IF_ERROR(enter_to_queue());
     FLEXQ_RETURN_IF_ERROR(
         to_host(out, rows_from(buffers_.hidden, row).data, shape_.n_embd * int64_t{sizeof(float)}));
     fetched = 1;
@@ -269,12 +294,11 @@ Result<const float*> CudaExecutor::hidden_row(int32_t row) {
 Status CudaExecutor::finish() {
   FLEXQ_RETURN_IF_ERROR(session_->enter());
   FLEXQ_RETURN_IF_ERROR(settle());
-  return stream_.synchronize("forward pass");
+  return synchronize("forward pass");
 }
 
 Status CudaExecutor::copy_page(int32_t from, int32_t to) {
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
   const int64_t bytes = page_bytes(shape_);
   return check(session_->runtime().memcpy_async(
                    pages_.data() + to * bytes, pages_.data() + from * bytes,
@@ -283,24 +307,21 @@ Status CudaExecutor::copy_page(int32_t from, int32_t to) {
 }
 
 Status CudaExecutor::read_page(int32_t page, std::span<uint8_t> to) {
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
   const int64_t bytes = page_bytes(shape_);
   FLEXQ_RETURN_IF_ERROR(copy_to_host(to.data(), pages_.data() + page * bytes, bytes));
-  return stream_.synchronize("reading a page");
+  return synchronize("reading a page");
 }
 
 Status CudaExecutor::write_page(int32_t page, std::span<const uint8_t> from) {
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
   const int64_t bytes = page_bytes(shape_);
   FLEXQ_RETURN_IF_ERROR(to_device(pages_.data() + page * bytes, from.data(), bytes));
-  return stream_.synchronize("writing a page");
+  return synchronize("writing a page");
 }
 
 Status CudaExecutor::poison_workspace() {
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
   // Every float becomes a NaN.
   return check(
       session_->runtime().memset_async(workspace_.data(), 0xff, workspace_.size(), stream_.get()),

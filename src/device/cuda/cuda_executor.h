@@ -73,6 +73,9 @@ class CudaExecutor : public Executor {
   Status settle();
   Status queue_noted();
   Status check(cudaError_t error, const char* what) { return session_->check(error, what); }
+  Status enter_to_queue();
+  // Waits for all that was queued.
+  Status synchronize(const char* what);
   Status to_device(void* to, const void* from, int64_t bytes);
   Status copy_to_host(void* to, const void* from, int64_t bytes);
   // And waits for it, and all before it.
@@ -94,6 +97,11 @@ class CudaExecutor : public Executor {
   CudaLaunch launch_;
   StagedBatch staged_;
   NotedStep noted_;
+  // A decode step sets flags itself, which the host has cleared before: of so many rows, and
+  // whether it may still be at it.
+  int32_t n_flagged_ = 0;
+  bool flags_are_written_ = false;
+  bool idle_ = true;                     // nothing was queued since the host waited for the stream
   std::vector<uint8_t> fetched_logits_;  // (n_outputs): rows that host_ holds
   std::vector<uint8_t> fetched_hidden_;  // (n_outputs)
 };

@@ -37,10 +37,9 @@ class CudaGraph {
 
 // How much of a decode step its graph holds: each value what the one before has, and more.
 enum class StepExtent : int32_t {
-  kLayers,   // embedding and all layers
-  kHidden,   // the final norm of every token
-  kLogits,   // lm_head
-  kChecked,  // rows that are not finite
+  kLayers,  // embedding and all layers
+  kHidden,  // the final norm of every token
+  kLogits,  // lm_head, and flags of the rows that are not finite
 };
 
 // All that the launches of a decode step depend on, other than what the staged batch carries.

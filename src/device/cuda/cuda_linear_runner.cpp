@@ -30,9 +30,7 @@ int64_t carve(const LinearShape& shape, uint8_t* base, RunnerBuffers& out) {
   const int64_t groups = ceil_div(n_cols, kGroupSize);
   carver.take(out.codes.codes, n_tokens, groups * kGroupSize);
   carver.take(out.codes.scales, n_tokens, groups);
-  carver.take(out.scratch, 1,
-              std::max(cuda_linear_int_scratch_bytes(n_rows, n_cols, n_tokens),
-                       cuda_linear_float_scratch_bytes(n_rows, n_cols, n_tokens)));
+  carver.take(out.scratch, 1, cuda_linear_int_scratch_bytes(n_rows, n_cols, n_tokens));
   return carver.used().value();
 }
 
@@ -129,7 +127,7 @@ Status CudaLinearRunner::multiply(const Way& way, const DeviceLinear& linear) {
   switch (way.kind) {
     case Way::Kind::kFloat:
       error = cuda_linear_float(launch, part.w, input_, shape_.n_tokens, linear.bias,
-                                CudaStore::kSet, output_, scratch_);
+                                CudaStore::kSet, output_, nullptr);
       break;
     case Way::Kind::kFusedQuantizing:
       error = cuda_linear_fused(launch, {&part, 1}, CudaSource{input_.data, nullptr, 0}, bits,

@@ -44,7 +44,7 @@ CudaKv CudaPass::kv_of(int32_t layer) const {
 Status CudaPass::multiply_float(const CudaRows& rows, const Output& output, CudaStore store) const {
   return check(
       cuda_linear_float(launch_, cuda_matrix(output.linear->weight), rows, staged_.batch.n_tokens,
-                        output.linear->bias, store, output.rows, buffers_.scratch),
+                        output.linear->bias, store, output.rows, nullptr),
       "linear layer");
 }
 
@@ -108,7 +108,7 @@ Status CudaPass::multiply(const Source& source, std::span<const Output> outputs,
       rows = buffers_.normed;
       FLEXQ_RETURN_IF_ERROR(
           check(cuda_rms_norm(launch_, source.rows, nullptr, source.norm, source.width,
-                              shape_.rms_norm_eps, staged_.batch.n_tokens, rows),
+                              shape_.rms_norm_eps, staged_.batch.n_tokens, rows, nullptr),
                 "rms norm"));
     }
     FLEXQ_RETURN_IF_ERROR(multiply_float(rows, outputs[begin], each));
@@ -178,19 +178,19 @@ Status CudaPass::ffn_out(const DeviceLayer& layer) const {
 }
 
 Status CudaPass::final_norm(const float* norm, const int32_t* rows, int32_t row_begin,
-                            int64_t n_rows, int32_t hidden_begin) const {
+                            int64_t n_rows, int32_t hidden_begin, int32_t* nonfinite) const {
   return check(cuda_rms_norm(launch_, rows_from(buffers_.x, row_begin), rows, norm, shape_.n_embd,
-                             shape_.rms_norm_eps, n_rows, rows_from(buffers_.hidden, hidden_begin)),
+                             shape_.rms_norm_eps, n_rows, rows_from(buffers_.hidden, hidden_begin),
+                             nonfinite),
                "final norm");
 }
 
 Status CudaPass::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
-                        int32_t n_rows) const {
-  return check(
-      cuda_linear_float(launch_, cuda_matrix(lm_head), rows_from(buffers_.hidden, hidden_begin),
-                        n_rows, nullptr, CudaStore::kSet, rows_from(buffers_.logits, logits_begin),
-                        buffers_.scratch),
-      "lm_head");
+                        int32_t n_rows, int32_t* nonfinite) const {
+  return check(cuda_linear_float(
+                   launch_, cuda_matrix(lm_head), rows_from(buffers_.hidden, hidden_begin), n_rows,
+                   nullptr, CudaStore::kSet, rows_from(buffers_.logits, logits_begin), nonfinite),
+               "lm_head");
 }
 
 Status CudaPass::flag_nonfinite(int32_t n_rows, bool with_hidden) const {

@@ -32,11 +32,12 @@ class CudaPass {
   Status ffn_in(const DeviceLayer& layer) const;
   Status ffn_out(const DeviceLayer& layer) const;
   // hidden[hidden_begin + i] = rms_norm of row rows[i] of x, or of row row_begin + i where `rows`
-  // (device memory) is null.
+  // (device memory) is null. nonfinite, (n_rows) or null: becomes 1 for rows of the result that are
+  // not finite, here and in logits().
   Status final_norm(const float* norm, const int32_t* rows, int32_t row_begin, int64_t n_rows,
-                    int32_t hidden_begin) const;
+                    int32_t hidden_begin, int32_t* nonfinite) const;
   Status logits(const DeviceMatrix& lm_head, int32_t hidden_begin, int32_t logits_begin,
-                int32_t n_rows) const;
+                int32_t n_rows, int32_t* nonfinite) const;
   // The flags of the logits' rows, and behind them those of the hidden ones.
   Status flag_nonfinite(int32_t n_rows, bool with_hidden) const;
 

@@ -32,15 +32,12 @@ int64_t most_scratch_bytes(const ExecutorShape& shape) {
       cuda_sample_scratch_bytes(shape.n_vocab, std::min<int64_t>(shape.n_outputs, kMaxSampleRows));
   for (int64_t n = 1; n <= shape.chunk_tokens; ++n) {
     for (const Shape& linear : linears) {
-      most = std::max(most, cuda_linear_float_scratch_bytes(linear.n_rows, linear.n_cols, n));
       if (shape.quantizes_activations)
         most = std::max(most, cuda_linear_int_scratch_bytes(linear.n_rows, linear.n_cols, n));
     }
     most = std::max(
         most, cuda_attention_scratch_bytes(shape.n_heads, shape.head_dim, n, shape.context_tokens));
   }
-  for (int64_t n = 1; n <= shape.n_outputs; ++n)
-    most = std::max(most, cuda_linear_float_scratch_bytes(shape.n_vocab, shape.n_embd, n));
   return most;
 }
 
