@@ -101,12 +101,8 @@ __device__ float inverse_rms(const float* row, int64_t n, bool aligned, float ep
   return inverse_of_sum(sum, n, eps);
 }
 
-__device__ bool is_finite(float4 quad) {
-  return isfinite(quad.x) && isfinite(quad.y) && isfinite(quad.z) && isfinite(quad.w);
-}
-
-// Grid: (n_rows), norm_threads(n) threads. What follows, a linear layer, has weights to fetch
-// meanwhile.
+// Grid: (n_rows), norm_threads(n) threads. The kernel after it, a linear layer's, may start at
+// once: it fetches weights until this one is done.
 __global__ void __launch_bounds__(1024)
     rms_norm_kernel(Rows x, const int32_t* rows, const float* weight, bool weight_aligned,
                     int64_t n, float eps, Rows out, int32_t* nonfinite) {

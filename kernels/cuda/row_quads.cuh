@@ -20,4 +20,8 @@ __device__ inline float4 load_quad(const float* values, int64_t first, int64_t n
   return quad;
 }
 
+__device__ inline bool is_finite(float4 quad) {
+  return isfinite(quad.x) && isfinite(quad.y) && isfinite(quad.z) && isfinite(quad.w);
+}
+
 }  // namespace flexq

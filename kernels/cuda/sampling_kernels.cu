@@ -24,10 +24,6 @@ struct Searched {
   CudaRowsOfWidth sets[kMostSearched];
 };
 
-__device__ inline bool is_finite(float4 quad) {
-  return isfinite(quad.x) && isfinite(quad.y) && isfinite(quad.z) && isfinite(quad.w);
-}
-
 // Grid: (n_rows, sets), kSearchThreads threads: a row of 32,000 is read at once.
 __global__ void __launch_bounds__(kSearchThreads)
     find_nonfinite(const __grid_constant__ Searched searched, int32_t* flags) {

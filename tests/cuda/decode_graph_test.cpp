@@ -64,6 +64,22 @@ TEST_CASE("a decode step is launched at first, then captured, then replayed in o
   CHECK(cuda.misuse() == "");
 }
 
+TEST_CASE("a decode step waits for the device once") {
+  Decoder decoder;
+  for (int i = 0; i < 4; ++i) {
+    const int64_t waits = calls_of("stream_synchronize");
+    const int64_t event_waits = calls_of("event_synchronize");
+    REQUIRE_OK(decoder.step());
+    CHECK(calls_of("stream_synchronize") == waits + 1);
+    CHECK(calls_of("event_synchronize") == event_waits);
+  }
+  // A step without output rows waits at its end, too.
+  const int64_t waits = calls_of("stream_synchronize");
+  REQUIRE_OK(decoder.step(1, FLEXQ_OUTPUT_NONE));
+  CHECK(calls_of("stream_synchronize") == waits + 1);
+  CHECK(SubstituteBackend::cuda().misuse() == "");
+}
+
 TEST_CASE("a graph is made for each number of tokens and extent, and the oldest make room") {
   constexpr int32_t kSequences = 20;
   Decoder decoder(kSequences);

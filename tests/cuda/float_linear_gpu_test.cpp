@@ -1,5 +1,6 @@
 // cuda_linear_float against sums in double, and its promise that a token's bits do not depend on
 // the tokens beside it.
+#include <limits>
 #include <thread>
 
 #include "cuda/float_test_support.h"
@@ -321,7 +322,6 @@ TEST_CASE("float linear: infinities and NaN come through, from their token only"
   }
 }
 
-// A limit that each launch set to its own size would be too low for the other thread's.
 TEST_CASE("float linear: tokens with outputs that are not finite are flagged") {
   FLEXQ_REQUIRE_CUDA_DEVICE();
   const CudaLaunch launch = test::make_launch();
@@ -350,6 +350,7 @@ TEST_CASE("float linear: tokens with outputs that are not finite are flagged") {
   }
 }
 
+// A limit that each launch set to its own size would be too low for the other thread's.
 TEST_CASE("float linear: threads whose launches of one kernel differ in shared memory") {
   FLEXQ_REQUIRE_CUDA_DEVICE();
   const CudaLaunch launch = test::make_launch();

@@ -116,8 +116,8 @@ Status CudaExecutor::settle() {
   if (noted_.extent == StepExtent::kLogits) {
     if (flags_are_written_) FLEXQ_RETURN_IF_ERROR(synchronize("forward pass"));
     std::fill_n(host_.flags, 2 * n_tokens, 0);
-    n_flagged_ = n_tokens;
     flags_are_written_ = true;
+    n_flagged_ = n_tokens;
   }
   idle_ = false;
   const StepKey key = {n_tokens, staged_.batch.most_positions, noted_.extent};
@@ -217,8 +217,7 @@ Status CudaExecutor::logits(const DeviceMatrix& lm_head, int32_t hidden_begin, i
 
 Result<int32_t> CudaExecutor::find_nonfinite(int32_t n_rows, bool with_hidden) {
   if (n_rows == 0) return -1;
-  FLEXQ_RETURN_IF_ERROR(session_->enter());
-  FLEXQ_RETURN_IF_ERROR(settle());
+  FLEXQ_RETURN_IF_ERROR(enter_to_queue());
   if (n_flagged_ != n_rows) {
     n_flagged_ = 0;
     FLEXQ_RETURN_IF_ERROR(pass_.flag_nonfinite(n_rows, with_hidden));

@@ -73,6 +73,7 @@ class CudaExecutor : public Executor {
   Status settle();
   Status queue_noted();
   Status check(cudaError_t error, const char* what) { return session_->check(error, what); }
+  // Enters the session and queues a noted step, ahead of something else to be queued.
   Status enter_to_queue();
   // Waits for all that was queued.
   Status synchronize(const char* what);
@@ -97,11 +98,10 @@ class CudaExecutor : public Executor {
   CudaLaunch launch_;
   StagedBatch staged_;
   NotedStep noted_;
-  // A decode step sets flags itself, which the host has cleared before: of so many rows, and
-  // whether it may still be at it.
-  int32_t n_flagged_ = 0;
-  bool flags_are_written_ = false;
-  bool idle_ = true;                     // nothing was queued since the host waited for the stream
+  bool idle_ = true;  // nothing was queued since the host waited for the stream
+  // A decode step with logits sets the flags of its rows itself; the host clears them before.
+  int32_t n_flagged_ = 0;                // rows of the last pass whose flags are so set; 0: none
+  bool flags_are_written_ = false;       // the device may still write flags of a step
   std::vector<uint8_t> fetched_logits_;  // (n_outputs): rows that host_ holds
   std::vector<uint8_t> fetched_hidden_;  // (n_outputs)
 };
