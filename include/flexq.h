@@ -1014,6 +1014,12 @@ FLEXQ_API flexq_status flexq_quantize_options_set_policy(flexq_quantize_options*
  *                     "error" (least squared error of the group), "weighted" (the same, an input's
  *                     errors weighted by its mean square; needs a calibration text), "auto"
  *                     (default: "weighted" with a calibration text, "none" without)
+ *   "equalization"    "auto" (default): with a calibration text, and where activations have 6
+ *                     bits, channels of large inputs are divided by powers of two and the weights
+ *                     that read them multiplied, if that lowers the divergence of the quantized
+ *                     model's logits on the text; before quantization the model computes the same
+ *                     bits. Not under a perplexity budget, which is kept against the weights of
+ *                     w6a16. "none": never
  *   "calibration_windows"  windows of 512 tokens that are taken from the calibration text, spread
  *                     evenly over it: "4" to "4096" (default "32")
  *   "force"           "1": where a perplexity budget cannot be met, writes the best there is
@@ -1024,9 +1030,10 @@ FLEXQ_API flexq_status flexq_quantize_options_set(flexq_quantize_options* option
 /* A text like those that the model will see, UTF-8, copied. The unquantized model reads windows of
  * it, and for every linear layer it is measured what 6-bit activations cost there alone, for every
  * policy what it costs as a whole; the figures go into the bundle (see flexq_bundle_json). Time:
- * for n layers about 3.5 n (n + 1) passes of every window through one layer. Memory: one layer's
- * weights, and the activations of the text. Policy "auto" chooses by these figures, every other
- * policy stays as it is. Not used by synthetic models. */
+ * for n layers about 3.5 n (n + 1) passes of every window through one layer, twice that where
+ * "auto" equalizes. Memory: one layer's weights, a matrix in fp32, and the activations of the text.
+ * Policy "auto" chooses by these figures, every other policy keeps its bits. Not used by synthetic
+ * models. */
 FLEXQ_API flexq_status flexq_quantize_options_set_calibration(flexq_quantize_options* options,
                                                               const char* text, int64_t text_bytes);
 /* Goal of "auto": the least 8-bit work with which the perplexity on the calibration text rises by
@@ -1074,8 +1081,8 @@ FLEXQ_API void flexq_bundle_release(flexq_bundle* bundle);
  * "evidence" per linear layer: of 6-bit activations there alone "kl_a6" (divergence of the logits,
  * nats per token, by which "auto" chooses), "nll_rise_a6" (rise of the mean negative log
  * likelihood), "expected_rise_a6" (the same to expect over texts), "output_error_a6" (relative
- * squared error of the layer's output); and "input_max" with the largest input of every group of
- * 128. */
+ * squared error of the layer's output); "input_max" with the largest input of every group of 128;
+ * and, where channels were equalized, "equalized_channels" (how many of the layer's inputs). */
 FLEXQ_API flexq_status flexq_bundle_json(const flexq_bundle* bundle, char* text, int64_t capacity,
                                          int64_t* text_bytes);
 

@@ -64,6 +64,11 @@ Status set_quantize_option(flexq::QuantizeOptions& options, std::string_view key
   if (key == "embedding_bits") return set_bits(key, value, options.embedding_bits);
   if (key == "lm_head_bits") return set_bits(key, value, options.lm_head_bits);
   if (key == "scale_search") return set_scale_search(value, options.scale_search);
+  if (key == "equalization") {
+    if (value != "auto" && value != "none") return unsupported_value(key, "auto or none", value);
+    options.equalize = value == "auto";
+    return Status();
+  }
   if (key == "calibration_windows")
     return set_calibration_windows(value, options.calibration_windows);
   if (key == "force") {
@@ -73,7 +78,7 @@ Status set_quantize_option(flexq::QuantizeOptions& options, std::string_view key
   }
   return Status::error(flexq::StatusCode::kUnknownOption,
                        "quantize option: expected embedding_bits, lm_head_bits, scale_search, "
-                       "calibration_windows or force, found \"%.100s\"",
+                       "equalization, calibration_windows or force, found \"%.100s\"",
                        std::string(key).c_str());
 }
 

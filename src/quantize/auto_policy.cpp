@@ -6,6 +6,7 @@
 #include <span>
 #include <utility>
 
+#include "quantize/equalizer.h"
 #include "quantize/input_statistics.h"
 #include "quantize/likelihood_ratio.h"
 #include "quantize/precision_search.h"
@@ -44,17 +45,23 @@ MeasuredPrecision measured(const char* name, double a8_share, const LogitLoss& l
 // One analysis from the first pass over the text to the choice.
 class Analysis {
  public:
-  Analysis(WeightSource& source, const CalibrationText& text, const AutoGoal& goal,
+  Analysis(WeightSource& source, const CalibrationText& text, const AutoGoal& goal, bool equalizes,
            ThreadPool& pool, const ProgressSink& progress)
       : source_(source),
         text_(text),
         goal_(goal),
+        equalizes_(equalizes),
         pool_(pool),
         progress_(progress),
         n_layers_(source.config().n_layers) {
-    n_steps_ = 2 * input_steps(n_layers_, text.n_windows()) +
-               sensitivity_steps(n_layers_, text.n_windows()) +
+    const int64_t n_input_steps = input_steps(n_layers_, text.n_windows());
+    const int64_t n_sensitivity_steps = sensitivity_steps(n_layers_, text.n_windows());
+    n_steps_ = 2 * n_input_steps + n_sensitivity_steps +
                run_steps(n_layers_, text.n_windows(), most_runs());
+    if (equalizes) {
+      n_steps_ += static_cast<int64_t>(most_equalizations()) * n_input_steps;
+      if (goal.is_set()) n_steps_ += n_sensitivity_steps;
+    }
   }
 
   Result<AutoChoice> run(const std::vector<TensorScan>& scans, WeightPrecision& precision) {
@@ -62,27 +69,40 @@ class Analysis {
     FLEXQ_ASSIGN_OR_RETURN(inputs_,
                            measure_inputs(*walk_, source_, text_, pool_, [&] { return step(); }));
     FLEXQ_RETURN_IF_ERROR(fit_temperature());
-    FLEXQ_ASSIGN_OR_RETURN(sensitivity_, measure_sensitivity(*walk_, source_, text_, kNarrowBits,
-                                                             [&] { return step(); }));
-    if (precision.scale_search == ScaleSearch::kWeighted) set_importance(precision);
-    FLEXQ_RETURN_IF_ERROR(open_weights(scans, precision));
-    set_items();
+    FLEXQ_ASSIGN_OR_RETURN(sensitivity_, sensitivity_of(source_));
+    set_items(sensitivity_);
+    FLEXQ_RETURN_IF_ERROR(open_weights(source_, scans, precision, {}, weights_));
+    if (equalizes_) FLEXQ_RETURN_IF_ERROR(equalize(precision));
     FLEXQ_RETURN_IF_ERROR(measure_policies());
     if (goal_.a8_fraction) FLEXQ_RETURN_IF_ERROR(choose_within_share(*goal_.a8_fraction));
     if (goal_.perplexity_budget) FLEXQ_RETURN_IF_ERROR(choose_within_budget());
     FLEXQ_RETURN_IF_ERROR(progress_.report(n_steps_, n_steps_));
+    precision.importance = std::move(weights_.importance);
     return take_choice();
   }
 
  private:
+  // Weights in 6 and 8 bits, with the scales that the bundle will have.
+  struct QuantizedWeights {
+    std::vector<std::vector<float>> importance;  // WeightPrecision::importance; they refer to it
+    std::unique_ptr<QuantizedSource> in_6_bits;
+    std::unique_ptr<QuantizedSource> in_8_bits;
+
+    WeightSource* in(int32_t bits) const {
+      return bits == kNarrowBits ? in_6_bits.get() : in_8_bits.get();
+    }
+  };
+
   // A set of wide layers, measured with quantized weights.
   struct Mixture {
     WideSet wide;
     LogitLoss loss;
   };
 
+  size_t most_equalizations() const { return goal_.is_set() ? 2 : 1; }
   size_t most_runs() const {
     size_t n_runs = 1 + std::size(kMeasured) + static_cast<size_t>(kFrontParts);
+    if (equalizes_) n_runs += 2 * most_equalizations();
     if (goal_.a8_fraction) n_runs += 2 + kExchangeRounds * kExchanges;
     if (goal_.perplexity_budget) n_runs += kBudgetRounds * static_cast<size_t>(kBudgetParts);
     return n_runs;
@@ -103,44 +123,100 @@ class Analysis {
     return {};
   }
 
-  void set_importance(WeightPrecision& precision) const {
-    precision.importance.assign(source_.tensors().size(), {});
+  Result<std::vector<LogitLoss>> sensitivity_of(WeightSource& source) {
+    return measure_sensitivity(*walk_, source, text_, kNarrowBits, [&] { return step(); });
+  }
+
+  // The mean squares of what every linear reads, whose channels are equalized or, with an empty
+  // list, are not.
+  std::vector<std::vector<float>> importance_of(const Equalization& equalization) const {
+    std::vector<std::vector<float>> importance(source_.tensors().size());
     for (size_t i = 0; i < source_.tensors().size(); ++i) {
       const TensorSpec& spec = source_.tensors()[i].spec;
       if (spec.role != TensorRole::kLinear) continue;
-      const LayerInputs& inputs = inputs_[static_cast<size_t>(spec.layer)];
-      precision.importance[i] = inputs.of(spec.linear_kind).second_moment;
+      const auto layer = static_cast<size_t>(spec.layer);
+      importance[i] = inputs_[layer].of(spec.linear_kind).second_moment;
+      if (equalization.empty()) continue;
+      const auto point = static_cast<size_t>(input_point(spec.linear_kind));
+      const std::vector<int8_t>& exponents = equalization[layer][point];
+      for (size_t channel = 0; channel < exponents.size(); ++channel)
+        importance[i][channel] = std::ldexp(importance[i][channel], -2 * exponents[channel]);
     }
+    return importance;
   }
 
-  // The source in 6 and 8 bits, with the scales that the bundle will have.
-  Status open_weights(const std::vector<TensorScan>& scans, const WeightPrecision& precision) {
+  // `equalization`: of the source, where it is.
+  Status open_weights(WeightSource& source, const std::vector<TensorScan>& scans,
+                      const WeightPrecision& precision, const Equalization& equalization,
+                      QuantizedWeights& weights) const {
+    weights = {};
+    WeightPrecision fixed = precision;
+    fixed.layer_bits.clear();
+    // The embedding and lm_head of a walk are the unquantized ones.
+    fixed.embedding_bits = fixed.lm_head_bits = 16;
+    if (precision.scale_search == ScaleSearch::kWeighted)
+      weights.importance = importance_of(equalization);
     const auto open = [&](const char* policy, std::unique_ptr<QuantizedSource>& out) -> Status {
-      WeightPrecision fixed = precision;
-      fixed.layer_bits.clear();
-      // The embedding and lm_head of a walk are the unquantized ones.
-      fixed.embedding_bits = fixed.lm_head_bits = 16;
       FLEXQ_ASSIGN_OR_RETURN(fixed.policy, find_precision_policy(policy));
-      // Conversions refer to the importance of the caller's precision.
-      fixed.importance.clear();
       FLEXQ_ASSIGN_OR_RETURN(std::vector<RowConversion> conversions,
-                             plan_conversions(source_, scans, fixed));
-      for (size_t i = 0; i < precision.importance.size(); ++i)
-        if (!precision.importance[i].empty())
-          conversions[i].importance = precision.importance[i].data();
-      out = std::make_unique<QuantizedSource>(source_, std::move(conversions));
+                             plan_conversions(source, scans, fixed));
+      for (size_t i = 0; i < weights.importance.size(); ++i)
+        if (!weights.importance[i].empty())
+          conversions[i].importance = weights.importance[i].data();
+      out = std::make_unique<QuantizedSource>(source, std::move(conversions));
       return {};
     };
-    FLEXQ_RETURN_IF_ERROR(open("w6a16", weights_6_));
-    return open("w8a16", weights_8_);
+    FLEXQ_RETURN_IF_ERROR(open("w6a16", weights.in_6_bits));
+    return open("w8a16", weights.in_8_bits);
   }
 
-  void set_items() {
+  // The bits that layers would have if sensitivities were all there is to know.
+  std::vector<LayerBits> likely_bits(const PrecisionPolicy& policy) const {
+    if (goal_.a8_fraction) return bits_of(front_->best_within(max_cost(*goal_.a8_fraction)));
+    return std::vector<LayerBits>(static_cast<size_t>(n_layers_), policy.activation_bits);
+  }
+
+  // Equalizes the channels. What layers ask for is another thing afterwards, and so may be the best
+  // factors for what they then get.
+  Status equalize(const WeightPrecision& precision) {
+    const std::vector<LayerBits> before = likely_bits(precision.policy);
+    FLEXQ_RETURN_IF_ERROR(try_equalization(precision, before));
+    if (!goal_.is_set() || equalized_ == nullptr) return {};
+    FLEXQ_ASSIGN_OR_RETURN(const std::vector<LogitLoss> sensitivity, sensitivity_of(*equalized_));
+    set_items(sensitivity);
+    const std::vector<LayerBits> after = likely_bits(precision.policy);
+    return after == before ? Status() : try_equalization(precision, after);
+  }
+
+  // Equalizes the source for these bits, and quantizes that if it then diverges less with them than
+  // what is quantized so far.
+  Status try_equalization(const WeightPrecision& precision, const std::vector<LayerBits>& bits) {
+    const int32_t weight_bits = precision.policy.weight_bits;
+    FLEXQ_ASSIGN_OR_RETURN(Equalization equalization,
+                           find_equalization(*walk_, source_, text_, bits, weight_bits, pool_,
+                                             [&] { return step(); }));
+    auto equalized = std::make_unique<EqualizedSource>(source_, std::move(equalization));
+    FLEXQ_ASSIGN_OR_RETURN(std::vector<TensorScan> scans,
+                           scan_weights(*equalized, pool_, ProgressSink{}));
+    QuantizedWeights weights;
+    FLEXQ_RETURN_IF_ERROR(
+        open_weights(*equalized, scans, precision, equalized->equalization(), weights));
+    const PrecisionRun runs[] = {{weights_.in(weight_bits), bits}, {weights.in(weight_bits), bits}};
+    FLEXQ_ASSIGN_OR_RETURN(const std::vector<LogitLoss> losses, losses_of(runs));
+    if (losses[1].kl() >= losses[0].kl()) return {};
+    weights_ = std::move(weights);
+    equalized_ = std::move(equalized);
+    equalized_scans_ = std::move(scans);
+    return {};
+  }
+
+  void set_items(const std::vector<LogitLoss>& sensitivity) {
+    items_.clear();
     for (const StoredTensor& tensor : source_.tensors()) {
       if (tensor.spec.role != TensorRole::kLinear) continue;
       PrecisionItem& item = items_.emplace_back();
       item.cost = tensor.spec.rows * tensor.spec.cols;
-      item.narrow_loss = sensitivity_[items_.size() - 1].kl();
+      item.narrow_loss = sensitivity[items_.size() - 1].kl();
     }
     front_.emplace(items_);
   }
@@ -154,6 +230,12 @@ class Analysis {
 
   double share_of(const WideSet& wide) const {
     return static_cast<double>(cost_of(items_, wide)) / static_cast<double>(total_cost(items_));
+  }
+
+  int64_t max_cost(double share) const {
+    // A share written in decimals is meant, not the number just below.
+    constexpr double kSlack = 1e-9;
+    return static_cast<int64_t>((share + kSlack) * static_cast<double>(total_cost(items_)));
   }
 
   WideSet wide_set_of(const PrecisionPolicy& policy) const {
@@ -180,7 +262,7 @@ class Analysis {
       if (find(set) != nullptr || std::find(fresh.begin(), fresh.end(), set) != fresh.end())
         continue;
       fresh.push_back(set);
-      runs.push_back({weights_6_.get(), bits_of(set)});
+      runs.push_back({weights_.in(kNarrowBits), bits_of(set)});
     }
     if (fresh.empty()) return {};
     FLEXQ_ASSIGN_OR_RETURN(const std::vector<LogitLoss> losses, losses_of(runs));
@@ -202,10 +284,9 @@ class Analysis {
         {&source_, std::vector<LayerBits>(static_cast<size_t>(n_layers_), kUnquantizedInputs)});
     for (const char* name : kMeasured) {
       FLEXQ_ASSIGN_OR_RETURN(const PrecisionPolicy policy, find_precision_policy(name));
-      WeightSource* const weights =
-          policy.weight_bits == kNarrowBits ? weights_6_.get() : weights_8_.get();
-      runs.push_back({weights, std::vector<LayerBits>(static_cast<size_t>(n_layers_),
-                                                      policy.activation_bits)});
+      runs.push_back(
+          {weights_.in(policy.weight_bits),
+           std::vector<LayerBits>(static_cast<size_t>(n_layers_), policy.activation_bits)});
     }
     FLEXQ_ASSIGN_OR_RETURN(const std::vector<LogitLoss> losses, losses_of(runs));
     unquantized_ = losses[0];
@@ -246,17 +327,14 @@ class Analysis {
   // Least divergence within the share: the best set of the additive model, the fixed rule where
   // it fits, and exchanges around whichever is best so far.
   Status choose_within_share(double share) {
-    // A share written in decimals is meant, not the number just below.
-    constexpr double kSlack = 1e-9;
-    const auto max_cost =
-        static_cast<int64_t>((share + kSlack) * static_cast<double>(total_cost(items_)));
-    FLEXQ_RETURN_IF_ERROR(measure({front_->best_within(max_cost)}));
+    const int64_t limit = max_cost(share);
+    FLEXQ_RETURN_IF_ERROR(measure({front_->best_within(limit)}));
     for (int round = 0; round < kExchangeRounds; ++round) {
-      const WideSet before = best_mixture(max_cost).wide;
-      FLEXQ_RETURN_IF_ERROR(measure(exchanges(items_, before, max_cost, kExchanges)));
-      if (best_mixture(max_cost).wide == before) break;
+      const WideSet before = best_mixture(limit).wide;
+      FLEXQ_RETURN_IF_ERROR(measure(exchanges(items_, before, limit, kExchanges)));
+      if (best_mixture(limit).wide == before) break;
     }
-    chosen_ = best_mixture(max_cost);
+    chosen_ = best_mixture(limit);
     return {};
   }
 
@@ -339,6 +417,8 @@ class Analysis {
       calibration.front.push_back(measured("", share_of(mixture->wide), mixture->loss));
     }
     add_evidence(choice.evidence);
+    choice.equalized = std::move(equalized_);
+    choice.equalized_scans = std::move(equalized_scans_);
     return choice;
   }
 
@@ -359,6 +439,13 @@ class Analysis {
                           {}});
       evidence.push_back(
           {name, "input_max", *std::max_element(group_max.begin(), group_max.end()), group_max});
+      if (equalized_ == nullptr) continue;
+      const auto point = static_cast<size_t>(input_point(tensor.spec.linear_kind));
+      const std::vector<int8_t>& exponents =
+          equalized_->equalization()[static_cast<size_t>(tensor.spec.layer)][point];
+      const auto n_equalized = std::count_if(exponents.begin(), exponents.end(),
+                                             [](int8_t exponent) { return exponent != 0; });
+      evidence.push_back({name, "equalized_channels", static_cast<double>(n_equalized), {}});
     }
   }
 
@@ -367,6 +454,7 @@ class Analysis {
   WeightSource& source_;
   const CalibrationText& text_;
   const AutoGoal& goal_;
+  const bool equalizes_;
   ThreadPool& pool_;
   const ProgressSink& progress_;
   const int32_t n_layers_;
@@ -375,10 +463,11 @@ class Analysis {
 
   std::unique_ptr<LayerWalk> walk_;
   std::vector<LayerInputs> inputs_;     // (n_layers)
-  std::vector<LogitLoss> sensitivity_;  // (n_layers * kLinearKinds), as items_
-  std::unique_ptr<QuantizedSource> weights_6_;
-  std::unique_ptr<QuantizedSource> weights_8_;
-  std::vector<PrecisionItem> items_;
+  std::vector<LogitLoss> sensitivity_;  // (n_layers * kLinearKinds), of the source
+  std::unique_ptr<EqualizedSource> equalized_;
+  std::vector<TensorScan> equalized_scans_;
+  QuantizedWeights weights_;          // of the source, or equalized
+  std::vector<PrecisionItem> items_;  // (n_layers * kLinearKinds)
   std::optional<PrecisionFront> front_;
 
   LogitLoss unquantized_;         // of the source itself
@@ -396,7 +485,11 @@ Result<AutoChoice> analyze_precision(WeightSource& source, const std::vector<Ten
                                      const CalibrationText& text, const AutoGoal& goal,
                                      WeightPrecision& precision, ThreadPool& pool,
                                      const ProgressSink& progress) {
-  return Analysis(source, text, goal, pool, progress).run(scans, precision);
+  // Where no input has 6 bits there is little to gain: less than another rounding of the weights
+  // makes. And a budget is a promise against w6a16, whose weights are not equalized.
+  const bool equalizes = precision.equalize && !goal.perplexity_budget &&
+                         precision.policy.bits_for(LinearKind::kQ) == kNarrowBits;
+  return Analysis(source, text, goal, equalizes, pool, progress).run(scans, precision);
 }
 
 }  // namespace flexq

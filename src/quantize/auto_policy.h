@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "bundle/bundle_directory.h"
 #include "bundle/progress.h"
 #include "quantize/calibration_text.h"
+#include "quantize/equalized_source.h"
 #include "quantize/quantize_weights.h"
 
 namespace flexq {
@@ -29,6 +31,9 @@ struct AutoChoice {
   std::vector<LayerBits> layer_bits;  // (n_layers); empty without a goal
   BundleCalibration calibration;      // what was measured
   std::vector<BundleEvidence> evidence;
+  // What is to be quantized in place of the source, and its scans; null: the source itself.
+  std::unique_ptr<EqualizedSource> equalized;
+  std::vector<TensorScan> equalized_scans;
 };
 
 // Measures `source` on the text: what the inputs look like, what every layer loses alone, what the
@@ -36,9 +41,12 @@ struct AutoChoice {
 // for `precision`'s 6-bit weights by the divergence of the logits, checked end to end; a budget is
 // kept by the rise of the perplexity that was measured or is to be expected, whichever is more.
 // Everything but the time it takes is a function of weights, text and goal. With
-// ScaleSearch::kWeighted fills in the importance. kBudgetNotMet, with the best that was reached,
-// where all layers at 8 bits lose more than the budget allows and force is off; kNonFinite,
-// kCancelled.
+// ScaleSearch::kWeighted fills in the importance. Where precision.equalize says so, some
+// inputs have 6 bits and there is no budget, channels are equalized for the policy's bits, or those
+// that auto would choose, and stay so if the logits of the quantized model then diverge less on the
+// text; choices are made, and fixed policies measured, on what is then quantized. kBudgetNotMet, with the best
+// that was reached, where all layers at 8 bits lose more than the budget allows and force is off;
+// kNonFinite, kCancelled.
 Result<AutoChoice> analyze_precision(WeightSource& source, const std::vector<TensorScan>& scans,
                                      const CalibrationText& text, const AutoGoal& goal,
                                      WeightPrecision& precision, ThreadPool& pool,

@@ -2,33 +2,19 @@
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <span>
+#include <utility>
 
 #include "base/checked.h"
 #include "device/cpu/cpu_linear.h"
+#include "quantize/input_observation.h"
 
 namespace flexq {
 namespace {
 
 constexpr int32_t kErrorBits = 6;
 
-InputPoint point_of(LinearKind kind) {
-  switch (kind) {
-    case LinearKind::kO:
-      return InputPoint::kAttentionOut;
-    case LinearKind::kGate:
-    case LinearKind::kUp:
-      return InputPoint::kFfn;
-    case LinearKind::kDown:
-      return InputPoint::kFfnOut;
-    default:
-      return InputPoint::kAttention;
-  }
-}
-
 // Looks at the inputs of one layer after the other.
-class InputCollector : public InputObserver {
+class InputCollector : public LayerObserver {
  public:
   InputCollector(const CpuKernels& kernels, ThreadPool& pool) : kernels_(kernels), pool_(pool) {}
 
@@ -54,17 +40,17 @@ class InputCollector : public InputObserver {
     return {};
   }
 
-  // What comes next belongs to `layer`; its figures are in take() afterwards.
-  void begin_layer(const DeviceLayer& layer) {
+  Status begin_layer(int32_t, const DeviceLayer& layer) override {
     layer_ = layer;
     n_tokens_seen_ = 0;
     moments_ = {};
     error_sums_ = {};
     output_sums_ = {};
     inputs_ = {};
+    return {};
   }
 
-  LayerInputs take() {
+  Status end_layer() override {
     for (size_t point = 0; point < kInputPoints; ++point) {
       for (const double sum : moments_[point])
         inputs_.points[point].second_moment.push_back(
@@ -73,14 +59,17 @@ class InputCollector : public InputObserver {
     for (size_t kind = 0; kind < kLinearKinds; ++kind)
       if (output_sums_[kind] > 0)
         inputs_.output_error[kind] = error_sums_[kind] / output_sums_[kind];
-    return std::move(inputs_);
+    layers_.push_back(std::move(inputs_));
+    return {};
   }
+
+  std::vector<LayerInputs> take_layers() { return std::move(layers_); }
 
   void observe(InputPoint point, const float* rows, int64_t width, int32_t n_tokens) override {
     if (point == InputPoint::kAttention) n_tokens_seen_ += n_tokens;
     add_ranges(static_cast<size_t>(point), rows, width, n_tokens);
     for (size_t kind = 0; kind < kLinearKinds; ++kind)
-      if (point_of(static_cast<LinearKind>(kind)) == point)
+      if (input_point(static_cast<LinearKind>(kind)) == point)
         add_output_error(kind, {rows, width, n_tokens});
   }
 
@@ -146,7 +135,8 @@ class InputCollector : public InputObserver {
   ThreadPool& pool_;
   DeviceLayer layer_;
   int64_t n_tokens_seen_ = 0;
-  LayerInputs inputs_;
+  LayerInputs inputs_;                                     // of this layer
+  std::vector<LayerInputs> layers_;                        // of those before
   std::array<std::vector<double>, kInputPoints> moments_;  // (width) sums of x^2
   std::array<double, kLinearKinds> error_sums_{};
   std::array<double, kLinearKinds> output_sums_{};
@@ -156,28 +146,10 @@ class InputCollector : public InputObserver {
   HostBuffer exact_output_, rounded_output_;  // (window_tokens, widest output)
 };
 
-// Takes the observer away again.
-class Observing {
- public:
-  Observing(Executor& executor, InputObserver& observer) : executor_(executor) {
-    executor_.observe_inputs(&observer);
-  }
-  ~Observing() { executor_.observe_inputs(nullptr); }
-  Observing(const Observing&) = delete;
-  Observing& operator=(const Observing&) = delete;
-
- private:
-  Executor& executor_;
-};
-
 }  // namespace
 
 const InputRange& LayerInputs::of(LinearKind kind) const {
-  return points[static_cast<size_t>(point_of(kind))];
-}
-
-int64_t input_steps(int32_t n_layers, int32_t n_windows) {
-  return int64_t{n_layers} * n_windows;
+  return points[static_cast<size_t>(input_point(kind))];
 }
 
 Result<std::vector<LayerInputs>> measure_inputs(LayerWalk& walk, WeightSource& source,
@@ -185,28 +157,8 @@ Result<std::vector<LayerInputs>> measure_inputs(LayerWalk& walk, WeightSource& s
                                                 StepDone step_done) {
   InputCollector collector(*select_cpu_kernels(nullptr), pool);
   FLEXQ_RETURN_IF_ERROR(collector.allocate(source.config(), text.window_tokens));
-  const Observing observing(walk.executor(), collector);
-  // The whole text at every layer, so that each layer is loaded once.
-  FLEXQ_ASSIGN_OR_RETURN(
-      HostBuffer states,
-      HostBuffer::allocate(walk.state_floats() * text.n_windows() * int64_t{sizeof(float)},
-                           "calibration activations"));
-  const auto state = [&](int32_t window) {
-    return reinterpret_cast<float*>(states.data()) + window * walk.state_floats();
-  };
-  for (int32_t w = 0; w < text.n_windows(); ++w)
-    FLEXQ_RETURN_IF_ERROR(walk.embed(text.window(w), state(w)));
-  std::vector<LayerInputs> layers;
-  for (int32_t layer = 0; layer < source.config().n_layers; ++layer) {
-    FLEXQ_ASSIGN_OR_RETURN(const std::unique_ptr<LlamaModel> model, walk.load_layer(source, layer));
-    collector.begin_layer(model->layers().front());
-    for (int32_t w = 0; w < text.n_windows(); ++w) {
-      FLEXQ_RETURN_IF_ERROR(walk.run_layer(*model, kUnquantizedInputs, state(w)));
-      FLEXQ_RETURN_IF_ERROR(step_done());
-    }
-    layers.push_back(collector.take());
-  }
-  return layers;
+  FLEXQ_RETURN_IF_ERROR(observe_inputs(walk, source, text, collector, step_done));
+  return collector.take_layers();
 }
 
 }  // namespace flexq

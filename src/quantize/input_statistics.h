@@ -26,10 +26,7 @@ struct LayerInputs {
   const InputRange& of(LinearKind kind) const;
 };
 
-// Steps of measure_inputs(): one per window and layer.
-int64_t input_steps(int32_t n_layers, int32_t n_windows);
-
-// (n_layers). One pass over the text.
+// (n_layers). One pass over the text, of input_steps().
 Result<std::vector<LayerInputs>> measure_inputs(LayerWalk& walk, WeightSource& source,
                                                 const CalibrationText& text, ThreadPool& pool,
                                                 StepDone step_done);

@@ -114,6 +114,9 @@ Status quantize_calibrated(WeightSource& source, const CalibrationText& text,
   contents.provenance.evidence = std::move(choice.evidence);
   contents.provenance.calibration = std::move(choice.calibration);
   ProgressPart write(options.progress, kAnalysisEnd - kAnalysisBegin, kProgressUnits);
+  if (choice.equalized != nullptr)
+    return write_weights(*choice.equalized, choice.equalized_scans, precision, std::move(contents),
+                         std::move(file), pool, write.sink());
   return write_weights(source, scans, precision, std::move(contents), std::move(file), pool,
                        write.sink());
 }
@@ -125,6 +128,7 @@ Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
   FLEXQ_ASSIGN_OR_RETURN(precision.policy, find_precision_policy(options.policy));
   precision.scale_search = options.scale_search.value_or(
       options.calibration_text ? ScaleSearch::kWeighted : ScaleSearch::kNone);
+  precision.equalize = options.equalize;
   precision.embedding_bits = options.embedding_bits;
   precision.lm_head_bits = options.lm_head_bits;
   return precision;

@@ -284,6 +284,8 @@ TEST_CASE("null arguments: generators, bundles, evaluation") {
   CHECK_INVALID(flexq_quantize_options_set_a8_fraction(quantize, NAN), "fraction");
   CHECK_ERROR(flexq_quantize_options_set(quantize, "scale_search", "best"), "UNSUPPORTED_VALUE",
               "auto, none, error or weighted");
+  CHECK_ERROR(flexq_quantize_options_set(quantize, "equalization", "always"), "UNSUPPORTED_VALUE",
+              "auto or none");
   CHECK_ERROR(flexq_quantize_options_set(quantize, "calibration_windows", "3"), "UNSUPPORTED_VALUE",
               "4 to 4096");
   CHECK_ERROR(flexq_quantize_options_set(quantize, "force", "yes"), "UNSUPPORTED_VALUE", "0 or 1");

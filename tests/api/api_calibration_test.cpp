@@ -62,6 +62,8 @@ TEST_CASE("policy auto: a share, a budget that is missed, and force") {
     CHECK(json.find(part) != std::string::npos);
   }
 
+  REQUIRE_OK(flexq_quantize_options_set(options, "equalization", "none"));
+
   const std::string missed = directory.file("missed.flexq");
   REQUIRE_OK(flexq_quantize_options_set_a8_fraction(options, -1));
   REQUIRE_OK(flexq_quantize_options_set_perplexity_budget(options, 1e-7));

@@ -209,7 +209,8 @@ TEST_CASE("auto keeps to a share and records what it measured") {
   CHECK(calibration.front.front().a8_share == 0.0);
   CHECK(calibration.front.back().a8_share == 1.0);
 
-  // Five figures for each of 5 * 7 layers; 172 inputs of down_proj are two groups.
+  // Five figures for each of 5 * 7 layers (equalization finds nothing in this model); 172 inputs of
+  // down_proj are two groups.
   REQUIRE(provenance.evidence.size() == 5 * 7 * 5);
   for (const BundleEvidence& evidence : provenance.evidence) {
     CAPTURE(evidence.tensor);
@@ -228,6 +229,51 @@ TEST_CASE("auto keeps to a share and records what it measured") {
       CHECK(evidence.value < 0.05);
     }
   }
+}
+
+TEST_CASE("channels are equalized where that lowers the divergence, and the bundle computes it") {
+  const TemporaryDirectory directory;
+  QuantizeOptions options = auto_options(stories_text());
+  double n_equalized = 0;
+  const auto divergence = [&](const char* policy, bool equalize) {
+    options.policy = policy;
+    options.goal = {};
+    options.equalize = equalize;
+    const std::string path = directory.file("model.flexq");
+    REQUIRE(quantize_checkpoint(kWikiTiny, path, options).ok());
+    const std::unique_ptr<Bundle> bundle = open_bundle(path);
+    const std::vector<BundleEvidence>& evidence = bundle->provenance().evidence;
+    n_equalized = 0;
+    for (const BundleEvidence& entry : evidence)
+      if (entry.metric == "equalized_channels") n_equalized += entry.value;
+    // What was measured is what was written: the bundle once more, against the checkpoint.
+    auto checkpoint = Checkpoint::open(kWikiTiny);
+    REQUIRE(checkpoint.ok());
+    ThreadPool pool(2);
+    const auto text = make_calibration_text(*tokenizer_of(kWikiTiny), *options.calibration_text,
+                                            512, options.calibration_windows);
+    REQUIRE(text.ok());
+    auto walk = LayerWalk::create(**checkpoint, text->window_tokens, pool);
+    REQUIRE(walk.ok());
+    PrecisionRun run = {bundle.get(), {}};
+    for (int32_t layer = 0; layer < bundle->config().n_layers; ++layer)
+      run.bits.push_back(find_precision_policy(policy)->activation_bits);
+    const auto losses =
+        measure_runs(**walk, **checkpoint, *text, {&run, 1}, [] { return Status(); });
+    REQUIRE_MESSAGE(losses.ok(), losses.status().message());
+    LogitLoss sum;
+    for (const LogitLoss& window : losses->front())
+      sum.add(window);
+    const double measured = policy_of(*bundle->provenance().calibration, policy).kl_divergence;
+    CHECK(sum.kl() == doctest::Approx(measured).epsilon(1e-9));
+    return sum.kl();
+  };
+  const double equalized = divergence("flexq", true);
+  CHECK(n_equalized > 100);
+  CHECK(equalized < 0.9 * divergence("flexq", false));
+  CHECK(n_equalized == 0);
+  divergence("w6a8", true);  // no input has 6 bits
+  CHECK(n_equalized == 0);
 }
 
 TEST_CASE("T35_deterministic_bundle: auto gives the same bytes for any number of threads") {
@@ -348,6 +394,7 @@ TEST_CASE("auto_planted: outlier channels come first, and auto beats the fixed r
   const std::string path = directory.file("model.flexq");
   QuantizeOptions options = auto_options(file_text(text));
   options.calibration_windows = 6;
+  options.equalize = false;
   REQUIRE(quantize_checkpoint(directory.path(), path, options).ok());
   const std::unique_ptr<Bundle> bundle = open_bundle(path);
   std::vector<std::pair<double, std::string>> losses;
@@ -371,6 +418,14 @@ TEST_CASE("auto_planted: outlier channels come first, and auto beats the fixed r
                     policy_of(calibration, "unquantized").perplexity);
   };
   CHECK(loss_of("auto") <= 0.7 * loss_of("flexq"));
+
+  // Equalized, the outliers of the FFN are gone before bits are chosen.
+  options.equalize = true;
+  const std::string equalized = directory.file("equalized.flexq");
+  REQUIRE(quantize_checkpoint(directory.path(), equalized, options).ok());
+  const std::unique_ptr<Bundle> better = open_bundle(equalized);
+  CHECK(policy_of(*better->provenance().calibration, "auto").kl_divergence <
+        0.95 * policy_of(calibration, "auto").kl_divergence);
 }
 
 }  // namespace flexq::test

@@ -280,8 +280,14 @@ std::string tiles(const Json& bundle, const Json& calibration) {
   return html + "</div>";
 }
 
+bool is_equalized(const Json& bundle) {
+  const Json& evidence = bundle["provenance"]["evidence"];
+  return std::any_of(evidence.begin(), evidence.end(),
+                     [](const Json& entry) { return entry["metric"] == "equalized_channels"; });
+}
+
 // The goal in words, and what it was measured on.
-std::string goal_text(const Json& calibration) {
+std::string goal_text(const Json& bundle, const Json& calibration) {
   const std::string goal = calibration.value("goal", "");
   const double value = calibration.value("goal_value", 0.0);
   std::string text;
@@ -291,8 +297,13 @@ std::string goal_text(const Json& calibration) {
   if (goal == "a8_fraction")
     text = "Goal: the least loss with at most " + percent(value, 2) + " of the work at 8 bits. ";
   if (!calibration.value("goal_met", true)) text += "<strong>The goal was not met.</strong> ";
-  return text + "Measured on " + std::to_string(calibration.value("n_windows", 0)) +
-         " windows of " + std::to_string(calibration.value("window_tokens", 0)) + " tokens.";
+  text += "Measured on " + std::to_string(calibration.value("n_windows", 0)) + " windows of " +
+          std::to_string(calibration.value("window_tokens", 0)) + " tokens.";
+  if (is_equalized(bundle))
+    text +=
+        " Channels are equalized: the policies were measured with equalized weights, single layers "
+        "as they came.";
+  return text;
 }
 
 }  // namespace
@@ -310,7 +321,7 @@ std::string report_page(const Json& bundle) {
       "</style></head><body><main><header><p>FlexQ "
       "accuracy report</p><h1>" +
       title + "</h1>";
-  if (calibrated) html += "<p>" + goal_text(calibration) + "</p>";
+  if (calibrated) html += "<p>" + goal_text(bundle, calibration) + "</p>";
   html += "</header>" + tiles(bundle, calibration) + heat_map(cells, calibrated);
   if (calibrated) html += policy_table(calibration["policies"]) + front_chart(calibration);
   html += size_table(bundle, cells) + "<footer>" +

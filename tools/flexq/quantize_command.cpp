@@ -24,6 +24,7 @@ struct QuantizeCommand {
   double perplexity_budget = 0;  // 0: none
   double a8_fraction = -1;       // negative: none
   std::string scale_search = "auto";
+  std::string equalization = "auto";
   bool force = false;
   std::string report_file;
 };
@@ -33,6 +34,8 @@ int set_calibration(const QuantizeCommand& command, const QuantizeOptions& optio
   flexq_quantize_options* const to = options.get();
   if (flexq_quantize_options_set(to, "scale_search", command.scale_search.c_str()) != FLEXQ_OK)
     return report_usage("--scale-search");
+  if (flexq_quantize_options_set(to, "equalization", command.equalization.c_str()) != FLEXQ_OK)
+    return report_usage("--equalization");
   const std::string n_windows = std::to_string(command.calibration_windows);
   if (flexq_quantize_options_set(to, "calibration_windows", n_windows.c_str()) != FLEXQ_OK)
     return report_usage("--calibration-windows");
@@ -165,6 +168,12 @@ void add_quantize_command(CLI::App& parent, Work& selected) {
                   "Scales of weights: none (from the largest weight of a group), error (least "
                   "squared error), weighted (by the inputs' mean squares, needs --calibration), "
                   "auto (weighted with --calibration, none without)")
+      ->capture_default_str()
+      ->type_name("NAME");
+  app->add_option("--equalization", command->equalization,
+                  "Powers of two between layers that leave the model's function as it is and lower "
+                  "what 6-bit activations cost: auto (with --calibration, unless there is a "
+                  "--budget-ppl) or none")
       ->capture_default_str()
       ->type_name("NAME");
   app->add_option("--report", command->report_file,

@@ -38,8 +38,8 @@ public final class QuantizeOptions {
   }
 
   /**
-   * A rare option by name: "embedding_bits", "lm_head_bits", "scale_search", "calibration_windows",
-   * "force"; see flexq.h.
+   * A rare option by name: "embedding_bits", "lm_head_bits", "scale_search", "equalization",
+   * "calibration_windows", "force"; see flexq.h.
    *
    * @param key its name
    * @param value as text
