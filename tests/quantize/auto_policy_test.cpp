@@ -231,7 +231,9 @@ TEST_CASE("auto keeps to a share and records what it measured") {
   }
 }
 
-TEST_CASE("channels are equalized where that lowers the divergence, and the bundle computes it") {
+TEST_CASE(
+    "auto_equalization: channels are equalized where that lowers the divergence, and the bundle "
+    "computes it") {
   const TemporaryDirectory directory;
   QuantizeOptions options = auto_options(stories_text());
   double n_equalized = 0;
