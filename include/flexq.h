@@ -1014,12 +1014,13 @@ FLEXQ_API flexq_status flexq_quantize_options_set_policy(flexq_quantize_options*
  *                     "error" (least squared error of the group), "weighted" (the same, an input's
  *                     errors weighted by its mean square; needs a calibration text), "auto"
  *                     (default: "weighted" with a calibration text, "none" without)
- *   "equalization"    "auto" (default): with a calibration text, and where activations have 6
- *                     bits, channels of large inputs are divided by powers of two and the weights
+ *   "equalization"    "on": channels of large inputs are divided by powers of two, and the weights
  *                     that read them multiplied, if that lowers the divergence of the quantized
- *                     model's logits on the text; before quantization the model computes the same
- *                     bits. Not under a perplexity budget, which is kept against the weights of
- *                     w6a16. "none": never
+ *                     model's logits on the calibration text, which it needs; before quantization
+ *                     the model computes the same bits. For policies with 6-bit activations; not
+ *                     under a perplexity budget, which is kept against the weights of w6a16.
+ *                     "none": never. "auto" (default): "on" for policy "auto" under a share, which
+ *                     then chooses on equalized channels, "none" otherwise
  *   "calibration_windows"  windows of 512 tokens that are taken from the calibration text, spread
  *                     evenly over it: "4" to "4096" (default "32")
  *   "force"           "1": where a perplexity budget cannot be met, writes the best there is

@@ -65,8 +65,10 @@ Status set_quantize_option(flexq::QuantizeOptions& options, std::string_view key
   if (key == "lm_head_bits") return set_bits(key, value, options.lm_head_bits);
   if (key == "scale_search") return set_scale_search(value, options.scale_search);
   if (key == "equalization") {
-    if (value != "auto" && value != "none") return unsupported_value(key, "auto or none", value);
-    options.equalize = value == "auto";
+    if (value != "auto" && value != "on" && value != "none")
+      return unsupported_value(key, "auto, on or none", value);
+    options.equalize.reset();
+    if (value != "auto") options.equalize = value == "on";
     return Status();
   }
   if (key == "calibration_windows")

@@ -485,11 +485,7 @@ Result<AutoChoice> analyze_precision(WeightSource& source, const std::vector<Ten
                                      const CalibrationText& text, const AutoGoal& goal,
                                      WeightPrecision& precision, ThreadPool& pool,
                                      const ProgressSink& progress) {
-  // Where no input has 6 bits there is little to gain: less than another rounding of the weights
-  // makes. And a budget is a promise against w6a16, whose weights are not equalized.
-  const bool equalizes = precision.equalize && !goal.perplexity_budget &&
-                         precision.policy.bits_for(LinearKind::kQ) == kNarrowBits;
-  return Analysis(source, text, goal, equalizes, pool, progress).run(scans, precision);
+  return Analysis(source, text, goal, precision.equalize, pool, progress).run(scans, precision);
 }
 
 }  // namespace flexq

@@ -74,6 +74,23 @@ Status check_goal(const QuantizeOptions& options) {
   return {};
 }
 
+// Where it was asked for, whether channels can be equalized.
+Status check_equalization(const QuantizeOptions& options, const PrecisionPolicy& policy) {
+  if (!options.equalize.value_or(false)) return {};
+  if (!options.calibration_text)
+    return Status::error(StatusCode::kInvalidArgument,
+                         "equalization: expected a calibration text, found none");
+  if (policy.bits_for(LinearKind::kQ) != 6)
+    return Status::error(StatusCode::kInvalidArgument,
+                         "equalization: expected a policy with 6-bit activations, found %s",
+                         options.policy.c_str());
+  if (options.goal.perplexity_budget)
+    return Status::error(StatusCode::kInvalidArgument,
+                         "equalization: expected no perplexity budget, which is kept against the "
+                         "weights of w6a16");
+  return {};
+}
+
 // As weight_precision(), for a checkpoint: auto as well.
 Result<WeightPrecision> checkpoint_precision(const QuantizeOptions& options) {
   FLEXQ_RETURN_IF_ERROR(check_goal(options));
@@ -84,7 +101,11 @@ Result<WeightPrecision> checkpoint_precision(const QuantizeOptions& options) {
   QuantizeOptions fixed = options;
   if (options.policy == kAutoPolicy) fixed.policy = "w6a6";  // until the bits are chosen
   FLEXQ_ASSIGN_OR_RETURN(WeightPrecision precision, weight_precision(fixed));
-  if (options.policy == kAutoPolicy) precision.policy.name = kAutoPolicy;
+  FLEXQ_RETURN_IF_ERROR(check_equalization(options, precision.policy));
+  if (options.policy == kAutoPolicy) {
+    precision.policy.name = kAutoPolicy;
+    precision.equalize = options.equalize.value_or(!options.goal.perplexity_budget);
+  }
   return precision;
 }
 
@@ -128,7 +149,7 @@ Result<WeightPrecision> weight_precision(const QuantizeOptions& options) {
   FLEXQ_ASSIGN_OR_RETURN(precision.policy, find_precision_policy(options.policy));
   precision.scale_search = options.scale_search.value_or(
       options.calibration_text ? ScaleSearch::kWeighted : ScaleSearch::kNone);
-  precision.equalize = options.equalize;
+  precision.equalize = options.equalize.value_or(false);
   precision.embedding_bits = options.embedding_bits;
   precision.lm_head_bits = options.lm_head_bits;
   return precision;

@@ -18,9 +18,10 @@ struct QuantizeOptions {
   // Empty: kWeighted with a calibration text, which lowers the perplexity of other texts too, and
   // kNone without one.
   std::optional<ScaleSearch> scale_search;
-  // With a calibration text: channels are equalized (channel_equalization.h) where inputs have 6
-  // bits and that brings the quantized model closer to the unquantized one. Not under a budget.
-  bool equalize = true;
+  // Whether channels may be equalized (channel_equalization.h), where that brings the quantized
+  // model closer to the unquantized one. Needs a calibration text and a policy with 6-bit
+  // activations; auto not under a budget. Empty: only auto, and wherever it can be.
+  std::optional<bool> equalize;
   // Needed by auto and by ScaleSearch::kWeighted; with other policies it is analysed all the same.
   std::optional<std::string> calibration_text;
   int32_t calibration_windows = 32;  // at most so many windows of the text are used

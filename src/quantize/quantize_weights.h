@@ -28,7 +28,7 @@ struct WeightPrecision {
   ScaleSearch scale_search = ScaleSearch::kNone;
   // Per tensor of the source, (cols) each: quantize_weight_row(); empty lists: all inputs alike.
   std::vector<std::vector<float>> importance = {};
-  bool equalize = false;  // with a calibration text: see analyze_precision()
+  bool equalize = false;  // see analyze_precision()
 };
 
 // The format and activation bits that `precision` gives a tensor of an unquantized source; the

@@ -285,7 +285,7 @@ TEST_CASE("null arguments: generators, bundles, evaluation") {
   CHECK_ERROR(flexq_quantize_options_set(quantize, "scale_search", "best"), "UNSUPPORTED_VALUE",
               "auto, none, error or weighted");
   CHECK_ERROR(flexq_quantize_options_set(quantize, "equalization", "always"), "UNSUPPORTED_VALUE",
-              "auto or none");
+              "auto, on or none");
   CHECK_ERROR(flexq_quantize_options_set(quantize, "calibration_windows", "3"), "UNSUPPORTED_VALUE",
               "4 to 4096");
   CHECK_ERROR(flexq_quantize_options_set(quantize, "force", "yes"), "UNSUPPORTED_VALUE", "0 or 1");

@@ -274,8 +274,6 @@ TEST_CASE(
   CHECK(n_equalized > 100);
   CHECK(equalized < 0.9 * divergence("flexq", false));
   CHECK(n_equalized == 0);
-  divergence("w6a8", true);  // no input has 6 bits
-  CHECK(n_equalized == 0);
 }
 
 TEST_CASE("T35_deterministic_bundle: auto gives the same bytes for any number of threads") {
@@ -356,6 +354,15 @@ TEST_CASE("options that do not fit each other are refused before any work") {
   options.goal = {};
   options.scale_search = ScaleSearch::kWeighted;
   refused(options, "weighted by inputs");
+  options.scale_search.reset();
+  options.equalize = true;
+  refused(options, "equalization: expected a calibration text");
+  options.calibration_text = "text";
+  options.policy = "w6a8";
+  refused(options, "expected a policy with 6-bit activations, found w6a8");
+  options.policy = "auto";
+  options.goal.perplexity_budget = 0.01;
+  refused(options, "equalization: expected no perplexity budget");
 }
 
 TEST_CASE("a fixed policy with a calibration text is measured and stays what it is") {

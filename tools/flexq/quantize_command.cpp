@@ -172,8 +172,8 @@ void add_quantize_command(CLI::App& parent, Work& selected) {
       ->type_name("NAME");
   app->add_option("--equalization", command->equalization,
                   "Powers of two between layers that leave the model's function as it is and lower "
-                  "what 6-bit activations cost: auto (with --calibration, unless there is a "
-                  "--budget-ppl) or none")
+                  "what 6-bit activations cost: on (needs --calibration; not with --budget-ppl), "
+                  "none, auto (on for --policy auto with --a8-fraction, none otherwise)")
       ->capture_default_str()
       ->type_name("NAME");
   app->add_option("--report", command->report_file,
