@@ -41,14 +41,16 @@ struct AutoChoice {
 // for `precision`'s 6-bit weights by the divergence of the logits, checked end to end; a budget is
 // kept by the rise of the perplexity that was measured or is to be expected, whichever is more.
 // Everything but the time it takes is a function of weights, text and goal. With
-// ScaleSearch::kWeighted fills in the importance. Where precision.equalize says so channels are
-// equalized for the policy's bits, or those that auto would choose, and stay so if the logits of
-// the quantized model then diverge less on the text; choices are made, and fixed policies measured,
-// on what is then quantized. With inputs of 8 bits alone there is little to gain, less than another
-// rounding of the weights makes; a budget is a promise against w6a16, whose weights are not
-// equalized: it is not for these. kBudgetNotMet, with the best
-// that was reached, where all layers at 8 bits lose more than the budget allows and force is off;
-// kNonFinite, kCancelled.
+// ScaleSearch::kWeighted fills in the importance.
+//
+// Where precision.equalize says so channels are equalized for the policy's bits, or those that auto
+// would choose, and stay so if the logits of the quantized model then diverge less on the text;
+// choices are made, and fixed policies measured, on what is then quantized. Not for policies
+// without 6-bit activations, where there is no clear gain, nor under a budget, which is a promise
+// against w6a16, whose weights are not equalized.
+//
+// kBudgetNotMet, with the best that was reached, where all layers at 8 bits lose more than the
+// budget allows and force is off; kNonFinite, kCancelled.
 Result<AutoChoice> analyze_precision(WeightSource& source, const std::vector<TensorScan>& scans,
                                      const CalibrationText& text, const AutoGoal& goal,
                                      WeightPrecision& precision, ThreadPool& pool,
