@@ -35,7 +35,8 @@ namespace FlexQ
         public ProgressCallback Progress { get; set; }
 
         /// <summary>Rare options by name: "embedding_bits", "lm_head_bits", "scale_search",
-        /// "equalization", "calibration_windows", "force"; see flexq_quantize_options_set in flexq.h.</summary>
+        /// "equalization", "calibration_windows", "force"; see flexq_quantize_options_set in
+        /// flexq.h.</summary>
         public IDictionary<string, string> Named { get; } = new Dictionary<string, string>();
 
         /// <summary>For one native call, whose callbacks are given.</summary>
