@@ -41,7 +41,7 @@ class Magnitudes {
     std::fill(second_.begin(), second_.end(), 0.0f);
     std::fill(channel_of_largest_.begin(), channel_of_largest_.end(), -1);
     for (size_t channel = 0; channel < factors.size(); ++channel) {
-      const float* values = &values_[channel * n_vectors_];
+      const float* values = values_.data() + channel * n_vectors_;
       for (size_t i = 0; i < n_vectors_; ++i) {
         const float value = values[i] * factors[channel];
         if (value > largest_[i]) {
@@ -57,7 +57,7 @@ class Magnitudes {
 
   // The sum over vectors of their largest value's square, with another factor for one channel.
   double sum_of_largest(size_t channel, float factor) const {
-    const float* values = &values_[channel * n_vectors_];
+    const float* values = values_.data() + channel * n_vectors_;
     double sum = 0;
     for (size_t i = 0; i < n_vectors_; ++i) {
       const float others =
