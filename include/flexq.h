@@ -1032,7 +1032,8 @@ FLEXQ_API flexq_status flexq_quantize_options_set(flexq_quantize_options* option
  * it, and for every linear layer it is measured what 6-bit activations cost there alone, for every
  * policy what it costs as a whole; the figures go into the bundle (see flexq_bundle_json). Time:
  * for n layers about 3.5 n (n + 1) passes of every window through one layer, twice that where
- * "auto" equalizes. Memory: one layer's weights, a matrix in fp32, and the activations of the text.
+ * "auto" equalizes. Memory: one layer's weights, again in fp32 where it equalizes, and the
+ * activations of the text.
  * Policy "auto" chooses by these figures, every other policy keeps its bits. Not used by synthetic
  * models. */
 FLEXQ_API flexq_status flexq_quantize_options_set_calibration(flexq_quantize_options* options,

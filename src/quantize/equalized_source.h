@@ -16,7 +16,8 @@ namespace flexq {
 using LayerEqualization = std::array<std::vector<int8_t>, kInputPoints>;
 using Equalization = std::vector<LayerEqualization>;  // (n_layers)
 
-// Tensors of a layer come in fp32, which holds every product exactly; others as they are.
+// Tensors of a layer come in fp32, which holds every product but of the very smallest and largest
+// floats exactly; others as they are.
 class EqualizedSource : public WeightSource {
  public:
   // Borrows the source. As safe from several threads as that.

@@ -108,7 +108,7 @@ class BiasedSource : public SyntheticSource {
   }
 };
 
-// The residual stream behind all layers, of the first window_tokens tokens of the vocabulary.
+// The residual stream behind all layers, for some tokens.
 std::vector<float> final_state(WeightSource& ends, WeightSource& source, ThreadPool& pool) {
   constexpr int32_t kWindow = 48;
   auto walk = LayerWalk::create(ends, kWindow, pool);
