@@ -1031,10 +1031,9 @@ FLEXQ_API flexq_status flexq_quantize_options_set(flexq_quantize_options* option
 /* A text like those that the model will see, UTF-8, copied. The unquantized model reads windows of
  * it, and for every linear layer it is measured what 6-bit activations cost there alone, for every
  * policy what it costs as a whole; the figures go into the bundle (see flexq_bundle_json). Time:
- * for n layers about 3.5 n (n + 1) passes of every window through one layer, twice that where
- * "auto" equalizes. Memory: one layer's weights, again in fp32 where it equalizes, and the
- * activations of the text.
- * Policy "auto" chooses by these figures, every other policy keeps its bits. Not used by synthetic
+ * for n layers about 3.5 n (n + 1) passes of every window through one layer. Memory: one layer's
+ * weights, again in fp32 where channels are equalized, and the activations of the text. Policy
+ * "auto" chooses by these figures, every other policy keeps its bits. Not used by synthetic
  * models. */
 FLEXQ_API flexq_status flexq_quantize_options_set_calibration(flexq_quantize_options* options,
                                                               const char* text, int64_t text_bytes);

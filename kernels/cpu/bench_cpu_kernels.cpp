@@ -44,15 +44,14 @@ const std::vector<uint64_t>& rotation_words() {
 class Rotation {
  public:
   Rotation(const benchmark::State& state, int64_t piece_bytes)
-      : piece_bytes_(piece_bytes),
+      : bytes_(reinterpret_cast<const uint8_t*>(rotation_words().data())),
+        piece_bytes_(piece_bytes),
         count_(kRotationBytes / piece_bytes),
         position_(count_ * state.thread_index() / state.threads()) {}
-  const uint8_t* next() {
-    const auto* bytes = reinterpret_cast<const uint8_t*>(rotation_words().data());
-    return bytes + position_++ % count_ * piece_bytes_;
-  }
+  const uint8_t* next() { return bytes_ + position_++ % count_ * piece_bytes_; }
 
  private:
+  const uint8_t* const bytes_;
   const int64_t piece_bytes_;
   const int64_t count_;
   int64_t position_;

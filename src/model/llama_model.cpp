@@ -165,8 +165,7 @@ void LlamaModel::bind_tensors() {
     }
     DeviceLayer& layer = layers_[static_cast<size_t>(spec.layer)];
     if (spec.role == TensorRole::kNorm) {
-      // The canonical order has a layer's attention norm before its FFN norm.
-      (layer.attention_norm == nullptr ? layer.attention_norm : layer.ffn_norm) = vector;
+      (spec.linear_kind == LinearKind::kQ ? layer.attention_norm : layer.ffn_norm) = vector;
       continue;
     }
     DeviceLinear& linear = linear_of(layer, spec.linear_kind);

@@ -69,9 +69,8 @@ class TensorList {
   void matrix(std::string name, TensorRole role, int64_t rows, int64_t cols) {
     tensors_.push_back({std::move(name), role, LinearKind::kQ, -1, rows, cols});
   }
-  void norm(std::string name, int32_t layer) {
-    tensors_.push_back(
-        {std::move(name), TensorRole::kNorm, LinearKind::kQ, layer, 1, config_.n_embd});
+  void norm(std::string name, LinearKind reader, int32_t layer) {
+    tensors_.push_back({std::move(name), TensorRole::kNorm, reader, layer, 1, config_.n_embd});
   }
   void linear(const std::string& name, LinearKind kind, int32_t layer, int64_t rows, int64_t cols,
               bool has_bias) {
@@ -129,17 +128,17 @@ std::vector<TensorSpec> expected_tensors(const ModelConfig& config) {
     const std::string layer = "model.layers." + std::to_string(i) + ".";
     const std::string attention = layer + "self_attn.";
     const std::string mlp = layer + "mlp.";
-    list.norm(layer + "input_layernorm.weight", i);
+    list.norm(layer + "input_layernorm.weight", LinearKind::kQ, i);
     list.linear(attention + "q_proj", LinearKind::kQ, i, q_size, n_embd, attention_bias);
     list.linear(attention + "k_proj", LinearKind::kK, i, kv_size, n_embd, attention_bias);
     list.linear(attention + "v_proj", LinearKind::kV, i, kv_size, n_embd, attention_bias);
     list.linear(attention + "o_proj", LinearKind::kO, i, n_embd, q_size, attention_bias);
-    list.norm(layer + "post_attention_layernorm.weight", i);
+    list.norm(layer + "post_attention_layernorm.weight", LinearKind::kGate, i);
     list.linear(mlp + "gate_proj", LinearKind::kGate, i, n_ff, n_embd, mlp_bias);
     list.linear(mlp + "up_proj", LinearKind::kUp, i, n_ff, n_embd, mlp_bias);
     list.linear(mlp + "down_proj", LinearKind::kDown, i, n_embd, n_ff, mlp_bias);
   }
-  list.norm("model.norm.weight", -1);
+  list.norm("model.norm.weight", LinearKind::kQ, -1);
   if (!config.tied_embeddings)
     list.matrix("lm_head.weight", TensorRole::kLmHead, config.n_vocab, n_embd);
   return list.take();

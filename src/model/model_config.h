@@ -71,9 +71,10 @@ enum class LinearKind : uint8_t { kQ = 0, kK, kV, kO, kGate, kUp, kDown };
 struct TensorSpec {
   std::string name;  // as Hugging Face checkpoints call it
   TensorRole role = TensorRole::kNorm;
-  LinearKind linear_kind = LinearKind::kQ;  // for kLinear and kBias
-  int32_t layer = -1;                       // -1 outside the layers
-  int64_t rows = 0;                         // 1 for vectors
+  // Of kLinear and kBias; of a layer's norm the first linear that reads what it makes.
+  LinearKind linear_kind = LinearKind::kQ;
+  int32_t layer = -1;  // -1 outside the layers
+  int64_t rows = 0;    // 1 for vectors
   int64_t cols = 0;
   bool is_vector() const { return role == TensorRole::kNorm || role == TensorRole::kBias; }
 };

@@ -55,9 +55,10 @@ struct ReadTimes {
 
 // Staging memory of one reading thread, grown by the source as needed and reused.
 struct PieceBuffer {
-  HostBuffer stored;   // compressed bytes
-  HostBuffer decoded;  // what WeightPiece points into
-  ReadTimes times;     // of all pieces that were read into it
+  HostBuffer stored;     // compressed bytes
+  HostBuffer decoded;    // what a WeightPiece of a checkpoint or bundle points into
+  HostBuffer equalized;  // decoded weights in fp32, for sources that equalize channels
+  ReadTimes times;       // of all pieces that were read into it
 };
 
 class WeightSource {

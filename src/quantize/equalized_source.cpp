@@ -30,7 +30,6 @@ std::array<float, 2 * kMostExponent + 1> make_powers() {
 EqualizedSource::EqualizedSource(WeightSource& source, Equalization equalization)
     : source_(source), equalization_(std::move(equalization)), tensors_(source.tensors()) {
   exponents_.resize(tensors_.size());
-  int32_t layer_of_norm = -1;  // the last layer whose first norm was met
   for (size_t i = 0; i < tensors_.size(); ++i) {
     const TensorSpec& spec = tensors_[i].spec;
     if (spec.layer < 0) continue;
@@ -45,15 +44,10 @@ EqualizedSource::EqualizedSource(WeightSource& source, Equalization equalization
         spec.linear_kind == LinearKind::kV    ? at(InputPoint::kAttentionOut)
         : spec.linear_kind == LinearKind::kUp ? at(InputPoint::kFfnOut)
                                               : nullptr;
-    if (spec.role == TensorRole::kLinear) {
-      exponents_[i] = {at(input_point(spec.linear_kind)), 1, made};
-    } else if (spec.role == TensorRole::kBias) {
-      exponents_[i] = {made, -1, nullptr};
-    } else {
-      const bool is_first = layer_of_norm != spec.layer;
-      layer_of_norm = spec.layer;
-      exponents_[i] = {at(is_first ? InputPoint::kAttention : InputPoint::kFfn), -1, nullptr};
-    }
+    const std::vector<int8_t>* read = at(input_point(spec.linear_kind));
+    if (spec.role == TensorRole::kLinear) exponents_[i] = {read, 1, made};
+    if (spec.role == TensorRole::kBias) exponents_[i] = {made, -1, nullptr};
+    if (spec.role == TensorRole::kNorm) exponents_[i] = {read, -1, nullptr};
   }
 }
 
@@ -69,10 +63,10 @@ Status EqualizedSource::read_piece(int64_t tensor, int64_t piece, PieceBuffer& b
   }
   const int64_t n_cols = spec.cols;
   const int64_t bytes = found.n_rows * n_cols * int64_t{sizeof(float)};
-  if (buffer.stored.size() < bytes) {
-    FLEXQ_ASSIGN_OR_RETURN(buffer.stored, HostBuffer::allocate(bytes, "equalized piece"));
+  if (buffer.equalized.size() < bytes) {
+    FLEXQ_ASSIGN_OR_RETURN(buffer.equalized, HostBuffer::allocate(bytes, "equalized piece"));
   }
-  auto* const values = reinterpret_cast<float*>(buffer.stored.data());
+  auto* const values = reinterpret_cast<float*>(buffer.equalized.data());
   dense_to_float(source_.tensors()[index].format, found.values, found.n_rows * n_cols, values);
   static const std::array<float, 2 * kMostExponent + 1> powers = make_powers();
   const Exponents& exponents = exponents_[index];
@@ -83,9 +77,7 @@ Status EqualizedSource::read_piece(int64_t tensor, int64_t piece, PieceBuffer& b
       values[row * n_cols + col] *= powers[static_cast<size_t>(exponent + kMostExponent)];
     }
   }
-  // Whoever reads this source finds room for results where other unquantized sources leave it.
-  std::swap(buffer.stored, buffer.decoded);
-  *out = {found.row_begin, found.n_rows, buffer.decoded.data(), nullptr};
+  *out = {found.row_begin, found.n_rows, buffer.equalized.data(), nullptr};
   return {};
 }
 

@@ -235,11 +235,12 @@ TEST_CASE(
     "auto_equalization: channels are equalized where that lowers the divergence, and the bundle "
     "computes it") {
   const TemporaryDirectory directory;
+  const char* const policy = "flexq";
   QuantizeOptions options = auto_options(stories_text());
+  options.policy = policy;
+  options.goal = {};
   double n_equalized = 0;
-  const auto divergence = [&](const char* policy, bool equalize) {
-    options.policy = policy;
-    options.goal = {};
+  const auto divergence = [&](bool equalize) {
     options.equalize = equalize;
     const std::string path = directory.file("model.flexq");
     REQUIRE(quantize_checkpoint(kWikiTiny, path, options).ok());
@@ -270,9 +271,9 @@ TEST_CASE(
     CHECK(sum.kl() == doctest::Approx(measured).epsilon(1e-9));
     return sum.kl();
   };
-  const double equalized = divergence("flexq", true);
+  const double equalized = divergence(true);
   CHECK(n_equalized > 100);
-  CHECK(equalized < 0.9 * divergence("flexq", false));
+  CHECK(equalized < 0.9 * divergence(false));
   CHECK(n_equalized == 0);
 }
 
