@@ -37,7 +37,7 @@ std::string json_of(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("policy auto: a share, a budget that is missed, and force") {
+TEST_CASE("policy auto: a share, and what has to be said for it") {
   const TemporaryDirectory directory;
   const std::string checkpoint = source_path("samples/data/stories260k");
   const std::string path = directory.file("auto.flexq");
@@ -61,10 +61,20 @@ TEST_CASE("policy auto: a share, a budget that is missed, and force") {
     CAPTURE(part);
     CHECK(json.find(part) != std::string::npos);
   }
+}
 
-  REQUIRE_OK(flexq_quantize_options_set(options, "equalization", "none"));
-
+TEST_CASE("auto_missed_budget: nothing is written, unless by force") {
+  const TemporaryDirectory directory;
+  const std::string checkpoint = source_path("samples/data/stories260k");
+  const std::string text = calibration_text();
+  QuantizeOptions options;
+  REQUIRE_OK(flexq_quantize_options_create(options.out()));
+  REQUIRE_OK(flexq_quantize_options_set_policy(options, "auto"));
+  REQUIRE_OK(flexq_quantize_options_set(options, "calibration_windows", "4"));
+  REQUIRE_OK(flexq_quantize_options_set_calibration(options, text.data(),
+                                                    static_cast<int64_t>(text.size())));
   const std::string missed = directory.file("missed.flexq");
+  REQUIRE_OK(flexq_quantize_options_set_a8_fraction(options, 0.25));
   REQUIRE_OK(flexq_quantize_options_set_a8_fraction(options, -1));
   REQUIRE_OK(flexq_quantize_options_set_perplexity_budget(options, 1e-7));
   // With searched scales the errors of 8-bit activations happen to make up for those of the

@@ -68,7 +68,7 @@ TEST_CASE("a report without a calibration text shows bits and sizes") {
   CHECK(page.find("<svg") == std::string::npos);
 }
 
-TEST_CASE("calibration texts and budgets that do not serve") {
+TEST_CASE("auto_bad_calibration: texts and budgets that do not serve") {
   const TemporaryDirectory directory;
   const std::string output = directory.file("m.flexq");
   const std::string text = directory.file("bad");
