@@ -291,7 +291,7 @@ TEST_CASE("T35_auto_deterministic_bundle: auto gives the same bytes for any numb
   }
 }
 
-TEST_CASE("a calibration text weights the search of scales unless told otherwise") {
+TEST_CASE("auto_scale_search: a calibration text weights it unless told otherwise") {
   const TemporaryDirectory directory;
   const auto bytes_with = [&](std::optional<ScaleSearch> search) {
     QuantizeOptions options = auto_options(stories_text());
