@@ -54,9 +54,9 @@ class Analysis {
         pool_(pool),
         progress_(progress),
         n_layers_(source.config().n_layers) {
-    int64_t n_input_passes = 2;
-    if (equalizes) n_input_passes += goal.is_set() ? 3 : 1;
-    n_steps_ = n_input_passes * input_steps(n_layers_, text.n_windows()) +
+    // Inputs of the source, its temperature, equalizations, and inputs between two of them.
+    const int64_t n_passes = 2 + most_equalizations() + std::max(most_equalizations() - 1, 0);
+    n_steps_ = n_passes * input_steps(n_layers_, text.n_windows()) +
                sensitivity_steps(n_layers_, text.n_windows()) +
                run_steps(n_layers_, text.n_windows(), most_runs());
   }
@@ -97,9 +97,14 @@ class Analysis {
     LogitLoss loss;
   };
 
+  // A second one for what layers get after the first, where bits are chosen.
+  int32_t most_equalizations() const {
+    if (!equalizes_) return 0;
+    return goal_.is_set() ? 2 : 1;
+  }
   size_t most_runs() const {
     size_t n_runs = 1 + std::size(kMeasured) + static_cast<size_t>(kFrontParts);
-    if (equalizes_) n_runs += goal_.is_set() ? 4 : 2;
+    n_runs += 2 * static_cast<size_t>(most_equalizations());
     if (goal_.a8_fraction) n_runs += 2 + kExchangeRounds * kExchanges;
     if (goal_.perplexity_budget) n_runs += kBudgetRounds * static_cast<size_t>(kBudgetParts);
     return n_runs;

@@ -37,7 +37,7 @@ std::string json_of(const std::string& path) {
 
 }  // namespace
 
-TEST_CASE("policy auto: a share, and what has to be said for it") {
+TEST_CASE("policy auto: asks for a goal and a text, and the bundle tells what was measured") {
   const TemporaryDirectory directory;
   const std::string checkpoint = source_path("samples/data/stories260k");
   const std::string path = directory.file("auto.flexq");
@@ -75,7 +75,7 @@ TEST_CASE("auto_missed_budget: nothing is written, unless by force") {
                                                     static_cast<int64_t>(text.size())));
   const std::string missed = directory.file("missed.flexq");
   REQUIRE_OK(flexq_quantize_options_set_a8_fraction(options, 0.25));
-  REQUIRE_OK(flexq_quantize_options_set_a8_fraction(options, -1));
+  REQUIRE_OK(flexq_quantize_options_set_a8_fraction(options, -1));  // takes that goal back
   REQUIRE_OK(flexq_quantize_options_set_perplexity_budget(options, 1e-7));
   // With searched scales the errors of 8-bit activations happen to make up for those of the
   // weights.
